@@ -1,0 +1,14 @@
+//! `base` names the things that every other crate speaks of: offsets, epochs, ids, error codes, time and
+//! seeded randomness. It decides nothing, performs no I/O and reads no clock.
+
+mod error;
+mod ids;
+mod prng;
+mod time;
+mod uuid;
+
+pub use error::ErrorCode;
+pub use ids::{BrokerId, Epoch, Offset, TopicIdPartition, TopicPartition};
+pub use prng::Prng;
+pub use time::{Instant, Now, Timestamp};
+pub use uuid::{Uuid, UuidError};
