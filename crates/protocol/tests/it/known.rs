@@ -1,0 +1,162 @@
+//! Bytes that are known from Kafka's documentation of its formats.
+
+use bytes::Bytes;
+use milena_base::Uuid;
+use milena_protocol::metadata_response::MetadataResponseBroker;
+use milena_protocol::*;
+
+#[test]
+fn a_request_header_keeps_its_client_id_in_the_old_form() {
+    let header = RequestHeader {
+        request_api_key: 18,
+        request_api_version: 3,
+        correlation_id: 7,
+        client_id: Some("ab".into()),
+    };
+    let bytes = header.to_bytes(2).unwrap();
+    assert_eq!(bytes, &b"\0\x12\0\x03\0\0\0\x07\0\x02ab\0"[..]);
+    assert_eq!(RequestHeader::from_bytes(bytes, 2), Ok(header));
+}
+
+#[test]
+fn header_versions_follow_the_message() {
+    assert_eq!(ApiKey::Fetch.request_header_version(11), 1);
+    assert_eq!(ApiKey::Fetch.request_header_version(12), 2);
+    assert_eq!(ApiKey::Fetch.response_header_version(12), 1);
+    assert_eq!(ApiKey::ApiVersions.request_header_version(3), 2);
+    assert_eq!(ApiKey::ApiVersions.response_header_version(3), 0);
+    assert_eq!(ApiKey::OffsetDelete.request_header_version(0), 1);
+    assert_eq!(ApiKey::from_code(4), None);
+    assert_eq!(ApiKey::from_code(94), Some(ApiKey::UnregisterController));
+    assert_eq!(ApiKey::InitProducerId.max_version(), 5);
+    assert_eq!(ApiKey::InitProducerId.max_version_unstable(), 6);
+    assert_eq!(<FetchRequest as Request>::API_KEY, ApiKey::Fetch);
+}
+
+#[test]
+fn a_metadata_record_has_a_frame_and_nothing_after_it() {
+    let record = MetadataRecord::from(FeatureLevelRecord {
+        name: "kraft.version".into(),
+        feature_level: 1,
+    });
+    let bytes = record.encode(0).unwrap();
+    assert_eq!(bytes, &b"\x01\x0c\0\x0ekraft.version\0\x01\0"[..]);
+    assert_eq!(MetadataRecord::decode(&bytes), Ok(record));
+    let longer = Bytes::from([&bytes[..], b"x"].concat());
+    assert!(matches!(
+        MetadataRecord::decode(&longer),
+        Err(DecodeError::Garbage { remaining: 1, .. })
+    ));
+    let unknown = Bytes::from_static(b"\x01\x7f\0");
+    assert_eq!(
+        MetadataRecord::decode(&unknown),
+        Err(DecodeError::UnknownRecord { type_id: 127 })
+    );
+}
+
+#[test]
+fn coordinator_records_carry_their_kind_in_the_key() {
+    let key = GroupCoordinatorKey::from(OffsetCommitKey {
+        group: "g".into(),
+        topic: "t".into(),
+        partition: 3,
+    });
+    let bytes = key.encode().unwrap();
+    assert_eq!(bytes, &b"\0\x01\0\x01g\0\x01t\0\0\0\x03"[..]);
+    assert_eq!(GroupCoordinatorKey::decode(&bytes), Ok(key));
+    let value = GroupCoordinatorValue::from(OffsetCommitValue {
+        offset: 5,
+        ..Default::default()
+    });
+    let bytes = value.encode(3).unwrap();
+    assert_eq!(GroupCoordinatorValue::decode(1, &bytes), Ok((value, 3)));
+}
+
+#[test]
+fn external_records_leave_a_hole() {
+    let mut response = FetchResponse::default();
+    response
+        .responses
+        .push(fetch_response::FetchableTopicResponse {
+            topic_id: Uuid::ONE,
+            partitions: vec![fetch_response::PartitionData {
+                records: Some(Records::External { id: 9, length: 300 }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        });
+    let mut w = Writer::new();
+    response.encode(&mut w, 17).unwrap();
+    let encoded = w.finish();
+    let hole = encoded.holes[0];
+    assert_eq!((hole.id, hole.length), (9, 300));
+    // The hole is followed by the three empty tag sections of partition, topic and response.
+    assert_eq!(hole.at, encoded.bytes.len() - 3);
+    assert_eq!(encoded.len(), encoded.bytes.len() + 300);
+    let mut filled = encoded.bytes[..hole.at].to_vec();
+    filled.extend([7; 300]);
+    filled.extend(&encoded.bytes[hole.at..]);
+    let back = FetchResponse::from_bytes(filled.into(), 17).unwrap();
+    let records = back.responses[0].partitions[0].records.as_ref().unwrap();
+    assert_eq!(records.as_bytes().unwrap(), &[7u8; 300][..]);
+    assert_eq!(response.to_bytes(17), Err(EncodeError::External));
+}
+
+#[test]
+fn a_set_field_is_not_dropped_silently() {
+    let mut request = FetchRequest {
+        replica_state: fetch_request::ReplicaState {
+            replica_id: 4,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    assert!(matches!(
+        request.to_bytes(14),
+        Err(EncodeError::Absent { .. })
+    ));
+    request.replica_state = Default::default();
+    assert!(request.to_bytes(14).is_ok());
+}
+
+#[test]
+fn null_is_refused_where_the_version_has_none() {
+    let request = MetadataRequest {
+        topics: None,
+        ..Default::default()
+    };
+    assert!(request.to_bytes(1).is_ok());
+    assert_eq!(
+        request.to_bytes(0),
+        Err(EncodeError::Null {
+            field: "MetadataRequest.Topics"
+        })
+    );
+    let null = Bytes::from_static(b"\xff\xff\xff\xff");
+    assert!(matches!(
+        MetadataRequest::from_bytes(null, 0),
+        Err(DecodeError::Null { .. })
+    ));
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let request = SaslAuthenticateRequest {
+        auth_bytes: Bytes::from_static(b"hunter2"),
+    };
+    let text = format!("{request:?}");
+    assert!(
+        text.contains("hidden") && !text.contains("hunter2"),
+        "{text}"
+    );
+}
+
+#[test]
+fn defaults_are_the_schemas() {
+    let fetch = FetchRequest::default();
+    assert_eq!((fetch.max_bytes, fetch.session_epoch), (i32::MAX, -1));
+    assert!(MetadataRequest::default().allow_auto_topic_creation);
+    assert_eq!(PartitionChangeRecord::default().leader, -2);
+    assert_eq!(MetadataResponseBroker::default().rack, None);
+    assert!(RegisterBrokerRecord::default().fenced);
+}
