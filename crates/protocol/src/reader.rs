@@ -233,6 +233,14 @@ impl Reader {
         self.null_allowed(value, null_ok)
     }
 
+    /// An array's count, already bounded by the bytes that remain.
+    pub(crate) fn count(&mut self, flex: bool, null_ok: bool) -> Result<Option<usize>> {
+        match self.length(flex)? {
+            Some(count) if count > self.remaining() => Err(self.truncated(count)),
+            count => self.null_allowed(count, null_ok),
+        }
+    }
+
     /// Reserves at most as much memory as bytes remain; a larger array grows as its elements arrive.
     fn items<T: Element>(&mut self, count: usize, version: i16, flex: bool) -> Result<Vec<T>> {
         let needed = count.saturating_mul(T::MIN_SIZE);
