@@ -11,7 +11,11 @@
 #![forbid(unsafe_code)]
 
 mod api_key;
+#[cfg(feature = "arbitrary")]
+pub mod arbitrary;
+pub mod dynamic;
 mod error;
+mod json;
 mod message;
 mod reader;
 mod records;
@@ -21,6 +25,7 @@ mod writer;
 
 pub use api_key::Listeners;
 pub use error::{DecodeError, EncodeError};
+pub use json::Json;
 pub use message::{Element, Message, Request, decode_versioned, encode_versioned};
 pub use reader::Reader;
 pub use schema::{Field, Preset, Schema, Type};

@@ -10,6 +10,10 @@ type Result<T> = std::result::Result<T, DecodeError>;
 /// Longest string that Kafka reads or writes, in bytes.
 pub(crate) const STRING_BYTES_MAX: usize = 0x7fff;
 
+/// Most elements of one array, and most tagged fields of one structure, that Kafka 4.4 reads (`MessageUtil`).
+const ARRAY_LENGTH_MAX: usize = 1_000_000;
+const TAGGED_FIELDS_MAX: u32 = 10_000;
+
 /// A cursor over one message. Slices that it yields share the input's memory.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -226,11 +230,23 @@ impl Reader {
         flex: bool,
         null_ok: bool,
     ) -> Result<Option<Vec<T>>> {
-        let value = match self.length(flex)? {
-            Some(count) => Some(self.items(count, version, flex)?),
-            None => None,
-        };
-        self.null_allowed(value, null_ok)
+        match self.count(flex, null_ok)? {
+            Some(count) => self.items(count, version, flex).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An array's count, already bounded by the bytes that remain.
+    pub(crate) fn count(&mut self, flex: bool, null_ok: bool) -> Result<Option<usize>> {
+        let at = self.at;
+        match self.length(flex)? {
+            Some(count) if count > self.remaining() => Err(self.truncated(count)),
+            Some(count) if count > ARRAY_LENGTH_MAX => Err(DecodeError::Length {
+                at,
+                length: count as i64,
+            }),
+            count => self.null_allowed(count, null_ok),
+        }
     }
 
     /// Reserves at most as much memory as bytes remain; a larger array grows as its elements arrive.
@@ -270,8 +286,14 @@ impl Reader {
     }
 
     pub(crate) fn tags(&mut self) -> Result<Tags> {
+        let at = self.at;
+        let left = self.uvarint()?;
+        if left > TAGGED_FIELDS_MAX {
+            let length = left.into();
+            return Err(DecodeError::Length { at, length });
+        }
         Ok(Tags {
-            left: self.uvarint()?,
+            left,
             tag: 0,
             end: 0,
             started: false,

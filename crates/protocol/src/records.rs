@@ -9,6 +9,18 @@ use crate::{DecodeError, EncodeError, Message, Reader, Writer};
 
 const FRAME_VERSION: u32 = 1;
 
+/// Kafka's name of a kind, for example `TOPIC_RECORD` for `TopicRecord`.
+pub(crate) fn upper_snake(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for (i, c) in name.chars().enumerate() {
+        if c.is_ascii_uppercase() && i > 0 {
+            out.push('_');
+        }
+        out.push(c.to_ascii_uppercase());
+    }
+    out
+}
+
 /// A framed record's type and version; the body follows.
 pub(crate) fn read_frame(r: &mut Reader) -> Result<(i32, i16), DecodeError> {
     let version = r.uvarint()?;
@@ -75,6 +87,11 @@ macro_rules! record_enum {
                 match self { $($enum::$variant(_) => <$message as crate::Message>::NAME,)* }
             }
 
+            /// The body as Kafka's tools print it.
+            pub fn json(&self, version: i16) -> Result<crate::Json, EncodeError> {
+                match self { $($enum::$variant(body) => crate::Json::of(body, version),)* }
+            }
+
             /// Highest version of this kind that this release writes.
             pub fn max_version(&self) -> i16 {
                 match self { $($enum::$variant(_) => <$message as crate::Message>::MAX_VERSION,)* }
@@ -89,6 +106,11 @@ macro_rules! framed_records {
         crate::records::record_enum! { $doc $enum $($key $variant $message,)* }
 
         impl $enum {
+            /// The kind as `kafka-dump-log` prints it, for example `TOPIC_RECORD`.
+            pub fn type_name(&self) -> String {
+                crate::records::upper_snake(self.name())
+            }
+
             /// Parses a record's value; bytes after the body are an error.
             pub fn decode(value: &bytes::Bytes) -> Result<$enum, DecodeError> {
                 $enum::decode_with_version(value).map(|(record, _)| record)

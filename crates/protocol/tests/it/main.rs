@@ -1,3 +1,4 @@
-//! `protocol` from outside: tables, bytes that are known, the records' frames.
+//! `protocol` from outside: tables, bytes that are known, and every message in every version.
 
+mod every;
 mod known;
