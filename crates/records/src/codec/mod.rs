@@ -106,7 +106,7 @@ pub struct Decoder<'a> {
 
 enum Kind<'a> {
     None(&'a [u8]),
-    Gzip(gzip::Gunzip<'a>),
+    Gzip(Box<gzip::Gunzip<'a>>),
     Snappy(snappy::Unsnap<'a>),
     Lz4(lz4::Unlz4<'a>),
     Zstd(zstd::stream::read::Decoder<'a, &'a [u8]>),
@@ -117,7 +117,7 @@ impl<'a> Decoder<'a> {
     pub fn new(compression: Compression, compressed: &'a [u8]) -> io::Result<Decoder<'a>> {
         let kind = match compression {
             Compression::None => Kind::None(compressed),
-            Compression::Gzip => Kind::Gzip(gzip::Gunzip::new(compressed)),
+            Compression::Gzip => Kind::Gzip(Box::new(gzip::Gunzip::new(compressed))),
             Compression::Snappy => Kind::Snappy(snappy::Unsnap::new(compressed)?),
             Compression::Lz4 => Kind::Lz4(lz4::Unlz4::new(compressed)?),
             Compression::Zstd => Kind::Zstd(zstd::stream::read::Decoder::with_buffer(compressed)?),
@@ -188,7 +188,7 @@ pub fn compress(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
 pub(crate) enum Encoder {
     None(Vec<u8>),
     Gzip(Box<flate2::write::GzEncoder<Vec<u8>>>),
-    Snappy(snappy::Snap),
+    Snappy(Box<snappy::Snap>),
     Lz4(lz4::Lz4),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
@@ -198,7 +198,7 @@ impl Encoder {
         Ok(match codec.compression {
             Compression::None => Encoder::None(out),
             Compression::Gzip => Encoder::Gzip(Box::new(gzip::encoder(codec.level, out))),
-            Compression::Snappy => Encoder::Snappy(snappy::Snap::new(out)),
+            Compression::Snappy => Encoder::Snappy(Box::new(snappy::Snap::new(out))),
             Compression::Lz4 => Encoder::Lz4(lz4::Lz4::new(codec.level, out)),
             Compression::Zstd => {
                 Encoder::Zstd(zstd::stream::write::Encoder::new(out, codec.level)?)
