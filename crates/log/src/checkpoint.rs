@@ -100,7 +100,9 @@ fn entries(text: &str) -> Result<Vec<&str>, Malformed> {
     let entries: Vec<&str> = lines.collect();
     if entries.len() != count {
         let found = entries.len();
-        return Err(Malformed(format!("{count} entries expected, {found} found")));
+        return Err(Malformed(format!(
+            "{count} entries expected, {found} found"
+        )));
     }
     Ok(entries)
 }
@@ -123,7 +125,11 @@ mod tests {
             (TopicPartition::new("a", 0), Offset(5)),
             (TopicPartition::new("b.c-d", 11), Offset(0)),
         ]);
-        let text = format_offsets(offsets.iter().map(|(partition, offset)| (partition, *offset)));
+        let text = format_offsets(
+            offsets
+                .iter()
+                .map(|(partition, offset)| (partition, *offset)),
+        );
         assert_eq!(text, "0\n2\na 0 5\nb.c-d 11 0\n");
         assert_eq!(parse_offsets(&text), Ok(offsets));
     }

@@ -16,7 +16,11 @@ pub fn parse(text: &str) -> Result<i64, Malformed> {
     let key = "\"brokerEpoch\"";
     let malformed = || Malformed(format!("no broker epoch in {text:?}"));
     let (_, rest) = text.split_once(key).ok_or_else(malformed)?;
-    let rest = rest.trim_start().strip_prefix(':').ok_or_else(malformed)?.trim_start();
+    let rest = rest
+        .trim_start()
+        .strip_prefix(':')
+        .ok_or_else(malformed)?
+        .trim_start();
     let end = rest
         .find(|c: char| !c.is_ascii_digit() && c != '-')
         .unwrap_or(rest.len());

@@ -55,10 +55,15 @@ impl LeaderEpochs {
         if requested == Epoch::NONE {
             return None;
         }
-        if self.latest().is_some_and(|latest| latest.epoch == requested) {
+        if self
+            .latest()
+            .is_some_and(|latest| latest.epoch == requested)
+        {
             return Some((requested, log_end));
         }
-        let higher = self.entries.partition_point(|entry| entry.epoch <= requested);
+        let higher = self
+            .entries
+            .partition_point(|entry| entry.epoch <= requested);
         let end = self.entries.get(higher)?.start_offset;
         let epoch = match higher {
             0 => requested,
@@ -69,7 +74,9 @@ impl LeaderEpochs {
 
     /// The epoch that wrote the record at `offset`.
     pub fn epoch_for(&self, offset: Offset) -> Option<Epoch> {
-        let higher = self.entries.partition_point(|entry| entry.start_offset <= offset);
+        let higher = self
+            .entries
+            .partition_point(|entry| entry.start_offset <= offset);
         Some(self.entries[higher.checked_sub(1)?].epoch)
     }
 
@@ -81,7 +88,9 @@ impl LeaderEpochs {
 
     /// Drops the epochs that begin at or beyond `end`. Whether anything changed.
     pub fn truncate_from_end(&mut self, end: Offset) -> bool {
-        let kept = self.entries.partition_point(|entry| entry.start_offset < end);
+        let kept = self
+            .entries
+            .partition_point(|entry| entry.start_offset < end);
         let changed = kept < self.entries.len();
         self.entries.truncate(kept);
         changed
@@ -89,7 +98,9 @@ impl LeaderEpochs {
 
     /// Drops the epochs that ended before `start`; the one at `start` then begins there. Whether anything changed.
     pub fn truncate_from_start(&mut self, start: Offset) -> bool {
-        let gone = self.entries.partition_point(|entry| entry.start_offset <= start);
+        let gone = self
+            .entries
+            .partition_point(|entry| entry.start_offset <= start);
         let Some(first) = gone.checked_sub(1) else {
             return false;
         };
@@ -134,8 +145,14 @@ mod tests {
 
     #[test]
     fn contradicting_entries_go() {
-        assert_eq!(pairs(&epochs(&[(1, 10), (2, 20), (3, 15)])), [(1, 10), (3, 15)]);
-        assert_eq!(pairs(&epochs(&[(1, 10), (5, 20), (3, 30)])), [(1, 10), (3, 30)]);
+        assert_eq!(
+            pairs(&epochs(&[(1, 10), (2, 20), (3, 15)])),
+            [(1, 10), (3, 15)]
+        );
+        assert_eq!(
+            pairs(&epochs(&[(1, 10), (5, 20), (3, 30)])),
+            [(1, 10), (3, 30)]
+        );
         assert_eq!(pairs(&epochs(&[(1, 10), (1, 5)])), [(1, 5)]);
     }
 

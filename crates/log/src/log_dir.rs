@@ -151,7 +151,11 @@ impl LogDir {
     /// What the checkpoints say of a partition, for opening its log.
     pub fn hints(&self, partition: &TopicPartition) -> OpenHints {
         let of = |offsets: &BTreeMap<TopicPartition, Offset>| {
-            offsets.get(partition).copied().unwrap_or(Offset::ZERO).max(Offset::ZERO)
+            offsets
+                .get(partition)
+                .copied()
+                .unwrap_or(Offset::ZERO)
+                .max(Offset::ZERO)
         };
         OpenHints {
             clean: self.clean,

@@ -41,19 +41,22 @@ impl MetaProperties {
     pub fn parse(text: &str) -> Result<MetaProperties, Malformed> {
         let entries = properties(text);
         let get = |key: &str| entries.get(key).map(String::as_str);
-        let version = get("version").ok_or_else(|| Malformed("no version in meta.properties".into()))?;
+        let version =
+            get("version").ok_or_else(|| Malformed("no version in meta.properties".into()))?;
         let node_key = match version {
             "0" => "broker.id",
             "1" => "node.id",
-            _ => return Err(Malformed(format!("unknown version {version:?} of meta.properties"))),
+            _ => {
+                return Err(Malformed(format!(
+                    "unknown version {version:?} of meta.properties"
+                )));
+            }
         };
         let bad = |key: &str, value: &str| Malformed(format!("{key}={value} is malformed"));
-        let node_id = get(node_key).map(|id| {
-            id.parse().map(BrokerId).map_err(|_| bad(node_key, id))
-        });
-        let directory_id = get("directory.id").map(|id| {
-            id.parse().map_err(|_| bad("directory.id", id))
-        });
+        let node_id =
+            get(node_key).map(|id| id.parse().map(BrokerId).map_err(|_| bad(node_key, id)));
+        let directory_id =
+            get("directory.id").map(|id| id.parse().map_err(|_| bad("directory.id", id)));
         Ok(MetaProperties {
             version: i32::from(version == "1"),
             cluster_id: get("cluster.id").map(String::from),
@@ -87,7 +90,11 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -143,7 +150,10 @@ mod tests {
             directory_id: Some(Uuid([3; 16])),
         };
         let text = properties.format(Timestamp(1_795_440_041_000));
-        assert!(text.starts_with("#\n#Mon Nov 23 13:20:41 UTC 2026\n"), "{text}");
+        assert!(
+            text.starts_with("#\n#Mon Nov 23 13:20:41 UTC 2026\n"),
+            "{text}"
+        );
         assert_eq!(MetaProperties::parse(&text), Ok(properties));
     }
 
@@ -151,7 +161,12 @@ mod tests {
     fn version_0_names_the_broker() {
         let parsed = MetaProperties::parse("version=0\nbroker.id=3\n").expect("version 0");
         assert_eq!(parsed.node_id, Some(BrokerId(3)));
-        for text in ["", "version=2\n", "version=1\nnode.id=x\n", "version=1\ndirectory.id=x\n"] {
+        for text in [
+            "",
+            "version=2\n",
+            "version=1\nnode.id=x\n",
+            "version=1\ndirectory.id=x\n",
+        ] {
             assert!(MetaProperties::parse(text).is_err(), "{text:?}");
         }
     }

@@ -179,9 +179,22 @@ mod tests {
             ("a-b.c-12.0123abcd-future", DirectoryKind::Future),
         ];
         for (name, kind) in cases {
-            assert_eq!(parse_directory(name), Some((partition.clone(), kind)), "{name}");
+            assert_eq!(
+                parse_directory(name),
+                Some((partition.clone(), kind)),
+                "{name}"
+            );
         }
-        for name in ["", "a", "a-", "-1", "a-x", "a-1-delete", "remote-log-index-cache", "a--1x"] {
+        for name in [
+            "",
+            "a",
+            "a-",
+            "-1",
+            "a-x",
+            "a-1-delete",
+            "remote-log-index-cache",
+            "a--1x",
+        ] {
             assert_eq!(parse_directory(name), None, "{name}");
         }
     }

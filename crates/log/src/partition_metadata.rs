@@ -49,7 +49,13 @@ mod tests {
     #[test]
     fn damage_is_named() {
         let zero = format(Uuid::ZERO);
-        for text in ["", "version: 0", "version: -1\ntopic_id: x", "version: 0\ntopic_id: x", &zero] {
+        for text in [
+            "",
+            "version: 0",
+            "version: -1\ntopic_id: x",
+            "version: 0\ntopic_id: x",
+            &zero,
+        ] {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
     }

@@ -117,7 +117,10 @@ impl LogReader {
     /// Bytes of all log files.
     pub fn size_bytes(&self) -> u64 {
         let segments = self.shared.segments.load();
-        segments.iter().map(|segment| u64::from(segment.size())).sum()
+        segments
+            .iter()
+            .map(|segment| u64::from(segment.size()))
+            .sum()
     }
 
     /// Segments, the active one included.
@@ -190,7 +193,11 @@ impl LogReader {
     }
 
     /// The transactions that a `read_committed` consumer has to leave out of `slice`, which was read from `offset`.
-    pub fn aborted_in_slice(&self, offset: Offset, slice: &Slice) -> Result<Vec<AbortedTxn>, ReadError> {
+    pub fn aborted_in_slice(
+        &self,
+        offset: Offset,
+        slice: &Slice,
+    ) -> Result<Vec<AbortedTxn>, ReadError> {
         let segments = self.shared.segments.load();
         let at = floor(&segments, slice.segment_base);
         let slice_end = u64::from(slice.position) + u64::from(slice.len());
@@ -247,7 +254,10 @@ impl LogReader {
             let Some((timestamp, offset)) = self.checked(segment.largest_timestamp())? else {
                 continue;
             };
-            if best.as_ref().is_none_or(|(largest, ..)| timestamp > *largest) {
+            if best
+                .as_ref()
+                .is_none_or(|(largest, ..)| timestamp > *largest)
+            {
                 best = Some((timestamp, offset, segment));
             }
         }
@@ -345,20 +355,27 @@ impl LogReader {
 
     /// The largest epoch at most `epoch` that this log knows, and the offset where it ends (OffsetForLeaderEpoch).
     pub fn end_offset_for_epoch(&self, epoch: Epoch) -> Option<(Epoch, Offset)> {
-        self.shared.epochs.load().end_offset_for(epoch, self.log_end())
+        self.shared
+            .epochs
+            .load()
+            .end_offset_for(epoch, self.log_end())
     }
 
     /// The largest timestamp of each segment, oldest first: for operators.
     pub fn segment_timestamps(&self) -> Result<Vec<(Offset, Timestamp)>, Fault> {
         let segments = self.shared.segments.load();
-        let stamped = segments.iter().map(|segment| Ok((segment.base(), segment.age_timestamp()?)));
+        let stamped = segments
+            .iter()
+            .map(|segment| Ok((segment.base(), segment.age_timestamp()?)));
         self.fault(stamped.collect())
     }
 }
 
 /// The last segment whose base is at most `offset`; the first where there is none.
 fn floor(segments: &Segments, offset: Offset) -> usize {
-    segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1)
+    segments
+        .partition_point(|segment| segment.base() <= offset)
+        .saturating_sub(1)
 }
 
 /// Where in the segment's file the batches below `upper_bound` end.
@@ -367,5 +384,7 @@ fn end_below(segment: &Segment, upper_bound: Offset) -> io::Result<u32> {
     if upper_bound >= next {
         return Ok(size);
     }
-    Ok(segment.find(upper_bound, size)?.map_or(size, |batch| batch.position))
+    Ok(segment
+        .find(upper_bound, size)?
+        .map_or(size, |batch| batch.position))
 }

@@ -148,14 +148,18 @@ impl Log {
         }
         let whole = Appended {
             size: appended.iter().map(|batch| batch.size).sum(),
-            last_offset: appended.last().map_or(self.log_end(), |batch| batch.last_offset),
+            last_offset: appended
+                .last()
+                .map_or(self.log_end(), |batch| batch.last_offset),
             max_timestamp: appended
                 .iter()
                 .map(|batch| batch.max_timestamp)
                 .max()
                 .unwrap_or_default(),
         };
-        let base = batches.first().map_or(self.log_end(), |batch| batch.header().base_offset());
+        let base = batches
+            .first()
+            .map_or(self.log_end(), |batch| batch.header().base_offset());
         let rolled = self.roll_for(base, &whole, now)?;
         self.write(&parts, &appended, &producers)?;
         Ok(rolled)
@@ -218,7 +222,9 @@ impl Log {
         batch: &Appended,
         now: Now,
     ) -> Result<Option<Flush>, Fault> {
-        let roll = self.appender.should_roll(&self.active, &self.options, batch, now.wall);
+        let roll = self
+            .appender
+            .should_roll(&self.active, &self.options, batch, now.wall);
         match self.guard(roll)? {
             true => self.roll_at(base, now),
             false => Ok(None),
@@ -231,7 +237,9 @@ impl Log {
         appended: &[Appended],
         producers: &[ProducerBatch],
     ) -> Result<(), Fault> {
-        let aborted = producers.iter().any(|batch| batch.marker.is_some_and(|marker| marker.abort));
+        let aborted = producers
+            .iter()
+            .any(|batch| batch.marker.is_some_and(|marker| marker.abort));
         if aborted {
             return self.write_with_aborts(parts, appended, producers);
         }
@@ -280,7 +288,9 @@ impl Log {
 
     fn write_batches(&mut self, parts: &[&[u8]], appended: &[Appended]) -> Result<(), Fault> {
         let interval = self.options.index_interval_bytes;
-        let written = self.active.append(&mut self.appender, interval, parts, appended);
+        let written = self
+            .active
+            .append(&mut self.appender, interval, parts, appended);
         self.guard(written)
     }
 

@@ -54,7 +54,10 @@ impl Log {
     /// Bytes of all log files.
     pub fn size_bytes(&self) -> u64 {
         let segments = self.shared.segments.load();
-        segments.iter().map(|segment| u64::from(segment.size())).sum()
+        segments
+            .iter()
+            .map(|segment| u64::from(segment.size()))
+            .sum()
     }
 
     /// Drops the oldest segments as long as `goes` says so, given a segment and the base of the next.
@@ -87,14 +90,19 @@ impl Log {
             done.rolled = self.roll(now)?;
         }
         done.segments += count;
-        done.bytes += segments[..count].iter().map(|segment| u64::from(segment.size())).sum::<u64>();
+        done.bytes += segments[..count]
+            .iter()
+            .map(|segment| u64::from(segment.size()))
+            .sum::<u64>();
         self.drop_oldest(count, now.mono)
     }
 
     fn drop_oldest(&mut self, count: usize, now: Instant) -> Result<(), Fault> {
         let mut segments = Segments::clone(&self.shared.segments.load());
         let gone: Segments = segments.drain(..count).collect();
-        let start = segments.first().map_or(self.log_end(), |segment| segment.base());
+        let start = segments
+            .first()
+            .map_or(self.log_end(), |segment| segment.base());
         self.raise_log_start(start);
         self.shared.segments.store(Arc::new(segments));
         self.delete_files(&gone, now)
@@ -125,7 +133,11 @@ impl Log {
     }
 
     /// Renames the files of segments that have left the view, and of their producer snapshots.
-    pub(crate) fn delete_files(&mut self, gone: &[Arc<Segment>], now: Instant) -> Result<(), Fault> {
+    pub(crate) fn delete_files(
+        &mut self,
+        gone: &[Arc<Segment>],
+        now: Instant,
+    ) -> Result<(), Fault> {
         let env = Arc::clone(&self.shared.env);
         let mut paths = Vec::new();
         for segment in gone {
@@ -149,7 +161,9 @@ impl Log {
             .into_iter()
             .partition(|deletion: &Deletion| deletion.due <= now);
         self.deletions = later;
-        due.into_iter().flat_map(|deletion| deletion.paths).collect()
+        due.into_iter()
+            .flat_map(|deletion| deletion.paths)
+            .collect()
     }
 
     /// When [`Log::take_due_deletions`] next has something.
@@ -168,6 +182,8 @@ impl Log {
 
     /// The largest record timestamp of the log, or when it was last written.
     pub fn newest_timestamp(&self) -> Result<Timestamp, Fault> {
-        self.active.age_timestamp().map_err(|error| self.shared.env.fault(error))
+        self.active
+            .age_timestamp()
+            .map_err(|error| self.shared.env.fault(error))
     }
 }

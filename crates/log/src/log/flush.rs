@@ -102,7 +102,9 @@ impl Log {
     /// Whether a flush is due by time (`flush.ms`).
     pub fn is_flush_due_by_time(&self, now: Instant) -> bool {
         let waited = now.since(self.last_flush).as_millis();
-        self.options.flush_ms.is_some_and(|ms| waited >= u128::from(ms))
+        self.options
+            .flush_ms
+            .is_some_and(|ms| waited >= u128::from(ms))
             && self.recovery_point() < self.log_end()
     }
 
@@ -117,8 +119,13 @@ impl Log {
             return Ok(None);
         }
         let segments = self.shared.segments.load_full();
-        let first = segments.partition_point(|segment| segment.base() <= from).saturating_sub(1);
-        for segment in segments[first..].iter().filter(|segment| segment.base() < upto) {
+        let first = segments
+            .partition_point(|segment| segment.base() <= from)
+            .saturating_sub(1);
+        for segment in segments[first..]
+            .iter()
+            .filter(|segment| segment.base() < upto)
+        {
             let synced = self.files_of(segment);
             files.extend(self.guard(synced)?);
         }

@@ -142,7 +142,9 @@ impl Log {
     /// Base offset of the first segment: the log start is kept in a checkpoint only where it is larger.
     pub fn first_segment_base(&self) -> Offset {
         let segments = self.shared.segments.load();
-        segments.first().map_or(self.log_start(), |segment| segment.base())
+        segments
+            .first()
+            .map_or(self.log_start(), |segment| segment.base())
     }
 
     /// The topic's id, from `partition.metadata` or [`Log::assign_topic_id`].
@@ -181,12 +183,19 @@ impl Log {
 
     /// Forgets producers that have been silent for `producer.id.expiration.ms`; to be called now and then.
     pub fn expire_producers(&mut self, now: milena_base::Timestamp) {
-        self.producers.expire(now, self.options.producer_id_expiration_ms);
+        self.producers
+            .expire(now, self.options.producer_id_expiration_ms);
     }
 
     /// Notes that `epoch` begins at the log's end or where `start` says: a leader does so when it is elected.
     pub fn assign_epoch_start(&mut self, epoch: Epoch, start: Offset) {
-        if self.shared.epochs.load().latest().is_some_and(|latest| latest.epoch == epoch) {
+        if self
+            .shared
+            .epochs
+            .load()
+            .latest()
+            .is_some_and(|latest| latest.epoch == epoch)
+        {
             return;
         }
         self.update_epochs(|epochs| epochs.assign(epoch, start));
@@ -222,7 +231,9 @@ impl Log {
     }
 
     fn set_recovery_point(&self, offset: Offset) {
-        self.shared.recovery_point.store(offset.0, Ordering::Release);
+        self.shared
+            .recovery_point
+            .store(offset.0, Ordering::Release);
     }
 
     fn set_log_start(&self, offset: Offset) {

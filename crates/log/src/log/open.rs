@@ -143,7 +143,9 @@ impl Loader<'_> {
         let bases: Vec<Offset> = listing.segments.keys().copied().collect();
         for (index, (base, lens)) in listing.segments.iter().enumerate() {
             let furthest = *base + (i64::from(i32::MAX) + 1);
-            let next = bases.get(index + 1).map_or(*base, |next| (*next).min(furthest));
+            let next = bases
+                .get(index + 1)
+                .map_or(*base, |next| (*next).min(furthest));
             if !files::are_plausible(lens) {
                 self.damaged.insert(*base);
             }
@@ -234,7 +236,8 @@ impl Loader<'_> {
         for segment in self.segments.split_off(index) {
             segment.close_files();
             rename_to_deleted(&self.env, segment.base())?;
-            self.snapshots.rename_to_deleted(&self.env, segment.base())?;
+            self.snapshots
+                .rename_to_deleted(&self.env, segment.base())?;
             self.opened.dropped_segments += 1;
         }
         Ok(())
@@ -262,7 +265,8 @@ impl Loader<'_> {
             self.producers = None;
         }
         let start = self.hints.log_start;
-        self.segments.push(Arc::new(Segment::create(&self.env, start)?));
+        self.segments
+            .push(Arc::new(Segment::create(&self.env, start)?));
         Ok(start)
     }
 
@@ -305,7 +309,11 @@ impl Loader<'_> {
         };
         let first_unstable = producers.first_unstable_offset();
         let first_unstable = first_unstable.map_or(Offset::NONE, |first| first.max(start));
-        let active = self.segments.last().map(Arc::clone).ok_or(io::ErrorKind::NotFound)?;
+        let active = self
+            .segments
+            .last()
+            .map(Arc::clone)
+            .ok_or(io::ErrorKind::NotFound)?;
         let shared = Shared {
             env: Arc::clone(&self.env),
             partition,

@@ -60,7 +60,10 @@ pub(crate) fn recover_segment(
     rebuilt: &mut Rebuilt<'_>,
 ) -> io::Result<u64> {
     segment.recover(options.index_interval_bytes, |segment, batch| {
-        let newer = rebuilt.epochs.latest().is_none_or(|latest| batch.leader_epoch > latest.epoch);
+        let newer = rebuilt
+            .epochs
+            .latest()
+            .is_none_or(|latest| batch.leader_epoch > latest.epoch);
         if batch.leader_epoch >= Epoch::ZERO && newer {
             rebuilt.epochs.assign(batch.leader_epoch, batch.base_offset);
         }
@@ -92,8 +95,13 @@ pub(crate) fn load_producers(
     let mut state = snapshots.load_latest(env, log_start, end, now.wall, expiration_ms)?;
     if state.end() < end {
         let from = state.end();
-        let first = segments.partition_point(|segment| segment.base() <= from).saturating_sub(1);
-        for segment in segments[first..].iter().filter(|segment| segment.base() < end) {
+        let first = segments
+            .partition_point(|segment| segment.base() <= from)
+            .saturating_sub(1);
+        for segment in segments[first..]
+            .iter()
+            .filter(|segment| segment.base() < end)
+        {
             replay(segment, &mut state, end)?;
         }
         state.set_end(end);

@@ -39,23 +39,35 @@ impl Snapshots {
         {
             strays.pop();
         }
-        strays.into_iter().try_for_each(|offset| self.remove(env, offset))
+        strays
+            .into_iter()
+            .try_for_each(|offset| self.remove(env, offset))
     }
 
     /// Drops the files of offsets that are not in the log.
-    pub(crate) fn remove_outside(&mut self, env: &Env, start: Offset, end: Offset) -> io::Result<()> {
+    pub(crate) fn remove_outside(
+        &mut self,
+        env: &Env,
+        start: Offset,
+        end: Offset,
+    ) -> io::Result<()> {
         let outside: Vec<Offset> = self
             .offsets
             .iter()
             .copied()
             .filter(|offset| *offset > end || *offset <= start)
             .collect();
-        outside.into_iter().try_for_each(|offset| self.remove(env, offset))
+        outside
+            .into_iter()
+            .try_for_each(|offset| self.remove(env, offset))
     }
 
     fn remove(&mut self, env: &Env, offset: Offset) -> io::Result<()> {
         self.offsets.remove(&offset);
-        match env.disk.remove_file(&FileKind::ProducerSnapshot.path(&env.dir, offset)) {
+        match env
+            .disk
+            .remove_file(&FileKind::ProducerSnapshot.path(&env.dir, offset))
+        {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -101,7 +113,12 @@ impl Snapshots {
             };
             if let Some(entries) = bytes.and_then(|bytes| parse_snapshot(&bytes).ok()) {
                 self.last = offset;
-                return Ok(ProducerState::from_snapshot(entries, offset, now, expiration_ms));
+                return Ok(ProducerState::from_snapshot(
+                    entries,
+                    offset,
+                    now,
+                    expiration_ms,
+                ));
             }
             self.remove(env, offset)?;
         }
@@ -122,7 +139,9 @@ impl Snapshots {
         let file = env.disk.open(&path, OpenMode::Create)?;
         let bytes = format_snapshot(state.entries());
         // Left over from a crash it may be longer than what is written now.
-        let written = file.set_len(0).and_then(|()| file.write_all_at(&[&bytes], 0));
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.write_all_at(&[&bytes], 0));
         if let Err(error) = written {
             env.disk.remove_file(&path)?;
             return Err(error);

@@ -27,7 +27,8 @@ impl Log {
         let result = self.cut(offset, now);
         if result.is_err() {
             // Half cut, the log is not what its readers are told; it takes nothing more.
-            self.broken.get_or_insert_with(|| "a truncation failed".into());
+            self.broken
+                .get_or_insert_with(|| "a truncation failed".into());
         }
         result.map(|()| true)
     }

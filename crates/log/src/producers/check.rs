@@ -68,8 +68,11 @@ pub(crate) fn check(
         return Ok(Verdict::Append);
     }
     if origin == AppendOrigin::Client {
-        let repeated =
-            entry.duplicate_of(batch.producer_epoch, batch.base_sequence, batch.last_sequence);
+        let repeated = entry.duplicate_of(
+            batch.producer_epoch,
+            batch.base_sequence,
+            batch.last_sequence,
+        );
         if let Some(repeated) = repeated {
             return Ok(Verdict::Duplicate(repeated));
         }
@@ -129,11 +132,18 @@ fn check_marker(
     marker: EndMarker,
     partition: &dyn Display,
 ) -> Result<(), Refusal> {
-    let bumps = marker.transaction_version.is_some_and(|version| version >= 2);
+    let bumps = marker
+        .transaction_version
+        .is_some_and(|version| version >= 2);
     let same = batch.producer_epoch == entry.producer_epoch;
     let repeated = same && (entry.txn_first_offset.is_none() || batch.producer_epoch == i16::MAX);
     if batch.producer_epoch < entry.producer_epoch || (bumps && same && !repeated) {
-        return Err(stale_epoch(entry, batch, marker.transaction_version, partition));
+        return Err(stale_epoch(
+            entry,
+            batch,
+            marker.transaction_version,
+            partition,
+        ));
     }
     if entry.coordinator_epoch > marker.coordinator_epoch {
         let message = format!(

@@ -111,9 +111,8 @@ impl ProducerEntry {
         if epoch != self.producer_epoch {
             return None;
         }
-        let same = |batch: &&BatchMetadata| {
-            batch.first_sequence() == first && batch.last_sequence == last
-        };
+        let same =
+            |batch: &&BatchMetadata| batch.first_sequence() == first && batch.last_sequence == last;
         self.batches().iter().find(same).copied()
     }
 }
@@ -146,7 +145,11 @@ mod tests {
         for last in 0..7 {
             entry.recent.push(batch(last, 0));
         }
-        let kept: Vec<i32> = entry.batches().iter().map(|batch| batch.last_sequence).collect();
+        let kept: Vec<i32> = entry
+            .batches()
+            .iter()
+            .map(|batch| batch.last_sequence)
+            .collect();
         assert_eq!(kept, [2, 3, 4, 5, 6]);
         assert!(entry.duplicate_of(0, 2, 2).is_some());
         assert!(entry.duplicate_of(0, 1, 1).is_none());

@@ -139,7 +139,9 @@ impl ProducerState {
             .ongoing
             .iter()
             .filter(|(_, producer_id)| **producer_id != txn.producer_id);
-        others.next().map_or(txn.last_offset + 1, |(first, _)| *first)
+        others
+            .next()
+            .map_or(txn.last_offset + 1, |(first, _)| *first)
     }
 
     /// Moves an ended transaction to those that wait for the high watermark.

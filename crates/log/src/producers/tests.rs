@@ -46,7 +46,11 @@ fn check(state: &ProducerState, batch: &ProducerBatch) -> Result<Verdict, ErrorC
 #[test]
 fn sequences_follow_each_other() {
     let mut state = ProducerState::default();
-    assert_eq!(check(&state, &batch(0, 5, 0)), Ok(Verdict::Append), "unknown producer");
+    assert_eq!(
+        check(&state, &batch(0, 5, 0)),
+        Ok(Verdict::Append),
+        "unknown producer"
+    );
     state.apply(&batch(0, 5, 0));
     assert_eq!(check(&state, &batch(0, 6, 1)), Ok(Verdict::Append));
     for wrong in [4, 7, 0] {
@@ -76,7 +80,10 @@ fn a_new_epoch_starts_at_zero_and_fences_the_old() {
     assert_eq!(check(&state, &batch(4, 0, 1)), Ok(Verdict::Append));
     let refused = Err(ErrorCode::OutOfOrderSequenceNumber);
     assert_eq!(check(&state, &batch(4, 1, 1)), refused);
-    assert_eq!(check(&state, &batch(2, 1, 1)), Err(ErrorCode::InvalidProducerEpoch));
+    assert_eq!(
+        check(&state, &batch(2, 1, 1)),
+        Err(ErrorCode::InvalidProducerEpoch)
+    );
 }
 
 #[test]
@@ -92,9 +99,17 @@ fn an_open_transaction_holds_the_stable_offset_until_its_marker_is_replicated() 
     let mut state = ProducerState::default();
     state.apply(&transactional(0, 10));
     assert_eq!(state.first_unstable_offset(), Some(Offset(10)));
-    assert_eq!(check(&state, &batch(0, 1, 11)), Err(ErrorCode::InvalidTxnState));
-    let ended = state.apply(&marker(0, 12, true)).expect("the transaction was open");
-    assert_eq!((ended.first_offset, ended.last_offset), (Offset(10), Offset(12)));
+    assert_eq!(
+        check(&state, &batch(0, 1, 11)),
+        Err(ErrorCode::InvalidTxnState)
+    );
+    let ended = state
+        .apply(&marker(0, 12, true))
+        .expect("the transaction was open");
+    assert_eq!(
+        (ended.first_offset, ended.last_offset),
+        (Offset(10), Offset(12))
+    );
     assert!(ended.aborted);
     assert_eq!(state.last_stable_offset(&ended), Offset(13));
     state.complete(&ended);
@@ -114,7 +129,10 @@ fn markers_of_old_epochs_and_coordinators_are_refused() {
         let verdict = state.check(batch, AppendOrigin::Coordinator, &PARTITION);
         verdict.map_err(|(code, _)| code)
     };
-    assert_eq!(code(&marker(3, 12, false)), Err(ErrorCode::InvalidProducerEpoch));
+    assert_eq!(
+        code(&marker(3, 12, false)),
+        Err(ErrorCode::InvalidProducerEpoch)
+    );
     let mut zombie = marker(4, 12, false);
     zombie.marker = zombie.marker.map(|marker| EndMarker {
         coordinator_epoch: 4,
@@ -126,7 +144,11 @@ fn markers_of_old_epochs_and_coordinators_are_refused() {
         transaction_version: Some(2),
         ..marker
     });
-    assert_eq!(code(&retry), Ok(Verdict::Append), "a repeated marker changes nothing");
+    assert_eq!(
+        code(&retry),
+        Ok(Verdict::Append),
+        "a repeated marker changes nothing"
+    );
 }
 
 #[test]

@@ -39,11 +39,6 @@ impl Handle {
         Ok(file)
     }
 
-    /// The open file, if it is open.
-    pub(crate) fn if_open(&self) -> Option<Arc<dyn File>> {
-        self.slot().file.clone()
-    }
-
     /// Closes the file if nobody asked for it since the last call.
     pub(crate) fn close_if_idle(&self) {
         let mut slot = self.slot();

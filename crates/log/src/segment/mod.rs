@@ -95,7 +95,9 @@ impl Segment {
             env.disk.remove_file(&path)?;
         }
         let empty = |kind: FileKind| {
-            let file = env.disk.open(&kind.path(&env.dir, base), OpenMode::Create)?;
+            let file = env
+                .disk
+                .open(&kind.path(&env.dir, base), OpenMode::Create)?;
             if file.len()? > 0 {
                 file.set_len(0)?;
             }
@@ -128,13 +130,16 @@ impl Segment {
 
     fn set_end(&self, next: Offset, size: u32) {
         let relative = (next - self.base) as u64;
-        self.end.store(relative << 32 | u64::from(size), Ordering::Release);
+        self.end
+            .store(relative << 32 | u64::from(size), Ordering::Release);
     }
 
     /// `offset` relative to the base, where an index can hold it.
     pub(crate) fn relative(&self, offset: Offset) -> Option<u32> {
         let relative = offset - self.base;
-        (0..=i64::from(i32::MAX)).contains(&relative).then_some(relative as u32)
+        (0..=i64::from(i32::MAX))
+            .contains(&relative)
+            .then_some(relative as u32)
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
@@ -296,7 +301,9 @@ impl Segment {
 
     /// An offset that a slice of the file up to `position` certainly does not reach beyond.
     pub(crate) fn upper_bound_at(&self, position: u64) -> io::Result<Option<Offset>> {
-        let entry = self.offsets.first_at_position(position, || self.offsets_file())?;
+        let entry = self
+            .offsets
+            .first_at_position(position, || self.offsets_file())?;
         Ok(entry.map(|entry| entry.offset(self.base)))
     }
 
@@ -315,13 +322,23 @@ impl Segment {
 
     /// Closes the files that nobody has used since the last call.
     pub(crate) fn close_idle_files(&self) {
-        for handle in [&self.log, &self.offsets_file, &self.times_file, &self.txns_file] {
+        for handle in [
+            &self.log,
+            &self.offsets_file,
+            &self.times_file,
+            &self.txns_file,
+        ] {
             handle.close_if_idle();
         }
     }
 
     pub(crate) fn close_files(&self) {
-        for handle in [&self.log, &self.offsets_file, &self.times_file, &self.txns_file] {
+        for handle in [
+            &self.log,
+            &self.offsets_file,
+            &self.times_file,
+            &self.txns_file,
+        ] {
             handle.close();
         }
     }

@@ -141,7 +141,10 @@ impl OffsetIndex {
             bytes[length..length + OFFSET_ENTRY_BYTES].copy_from_slice(&word.to_be_bytes());
             length += OFFSET_ENTRY_BYTES;
         }
-        file.write_all_at(&[&bytes[..length]], u64::from(from) * OFFSET_ENTRY_BYTES as u64)?;
+        file.write_all_at(
+            &[&bytes[..length]],
+            u64::from(from) * OFFSET_ENTRY_BYTES as u64,
+        )?;
         self.written.store(to, Ordering::Release);
         Ok(())
     }
@@ -166,7 +169,9 @@ impl OffsetIndex {
         let file = file()?;
         let after = search::partition_point(&*file, ring_from, below)?;
         match after.checked_sub(1) {
-            Some(index) => Ok(Some(OffsetEntry::from_bytes(&search::entry(&*file, index)?))),
+            Some(index) => Ok(Some(OffsetEntry::from_bytes(&search::entry(
+                &*file, index,
+            )?))),
             None => Ok(None),
         }
     }
@@ -242,10 +247,9 @@ impl OffsetIndex {
     }
 
     fn in_ring(&self, index: u32) -> OffsetEntry {
-        let word = self
-            .ring
-            .get()
-            .map_or(0, |ring| ring[(index % RING) as usize].load(Ordering::Acquire));
+        let word = self.ring.get().map_or(0, |ring| {
+            ring[(index % RING) as usize].load(Ordering::Acquire)
+        });
         OffsetEntry::from_word(word)
     }
 }

@@ -122,7 +122,9 @@ impl TimeIndex {
 
     /// Notes a batch; only after [`TimeIndex::load`].
     pub(crate) fn observe(&mut self, batch: TimeEntry) {
-        let largest = self.largest().map_or(Timestamp::NONE, |entry| entry.timestamp);
+        let largest = self
+            .largest()
+            .map_or(Timestamp::NONE, |entry| entry.timestamp);
         if batch.timestamp > largest {
             self.largest = Some(Some(batch));
         }
@@ -137,7 +139,10 @@ impl TimeIndex {
         let Some(largest) = self.largest() else {
             return;
         };
-        let last = self.last.flatten().map_or(Timestamp::NONE, |entry| entry.timestamp);
+        let last = self
+            .last
+            .flatten()
+            .map_or(Timestamp::NONE, |entry| entry.timestamp);
         if largest.timestamp > last {
             self.unwritten.push(largest);
             self.last = Some(Some(largest));
@@ -170,7 +175,11 @@ impl TimeIndex {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<u8> = self.unwritten.iter().flat_map(|entry| entry.to_bytes()).collect();
+        let bytes: Vec<u8> = self
+            .unwritten
+            .iter()
+            .flat_map(|entry| entry.to_bytes())
+            .collect();
         file.write_all_at(&[&bytes], u64::from(self.written) * TIME_ENTRY_BYTES as u64)?;
         self.written += self.unwritten.len() as u32;
         self.unwritten.clear();
@@ -184,13 +193,14 @@ impl TimeIndex {
         file: impl FnOnce() -> io::Result<Arc<dyn File>>,
     ) -> io::Result<Option<TimeEntry>> {
         let newest = self.unwritten.iter().rev();
-        let found = newest.into_iter().find(|entry| entry.timestamp <= timestamp);
+        let found = newest
+            .into_iter()
+            .find(|entry| entry.timestamp <= timestamp);
         if found.is_some() || self.written == 0 {
             return Ok(found.copied());
         }
-        let below = |bytes: &[u8; TIME_ENTRY_BYTES]| {
-            TimeEntry::from_bytes(bytes).timestamp <= timestamp
-        };
+        let below =
+            |bytes: &[u8; TIME_ENTRY_BYTES]| TimeEntry::from_bytes(bytes).timestamp <= timestamp;
         let file = file()?;
         let after = search::partition_point(&*file, self.written, below)?;
         match after.checked_sub(1) {

@@ -49,7 +49,9 @@ impl AbortedTxn {
     fn from_bytes(bytes: &[u8; TXN_ENTRY_BYTES]) -> Result<AbortedTxn, Malformed> {
         let version = i16::from_be_bytes([bytes[0], bytes[1]]);
         if version != VERSION {
-            return Err(Malformed(format!("aborted transaction of version {version}")));
+            return Err(Malformed(format!(
+                "aborted transaction of version {version}"
+            )));
         }
         let mut fields = [0; 4];
         for (field, place) in fields.iter_mut().zip(bytes[2..].as_chunks::<8>().0) {

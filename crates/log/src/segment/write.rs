@@ -60,7 +60,9 @@ impl Appender {
             return Ok(segment.relative(batch.last_offset).is_none());
         }
         let too_long = u64::from(size) + u64::from(batch.size) > u64::from(options.segment_bytes);
-        if too_long || segment.relative(batch.last_offset).is_none() || segment.indexes_full(options)
+        if too_long
+            || segment.relative(batch.last_offset).is_none()
+            || segment.indexes_full(options)
         {
             return Ok(true);
         }
@@ -69,7 +71,12 @@ impl Appender {
     }
 
     /// How long the segment has been growing, by its records' timestamps where there are any.
-    fn waited_ms(&mut self, segment: &Segment, newest: Timestamp, now: Timestamp) -> io::Result<i64> {
+    fn waited_ms(
+        &mut self,
+        segment: &Segment,
+        newest: Timestamp,
+        now: Timestamp,
+    ) -> io::Result<i64> {
         if self.first_timestamp.is_none() {
             let mut scan = Scan::small(segment.log_file()?, 0, segment.size());
             self.first_timestamp = scan.next()?.map(|batch| batch.max_timestamp);
@@ -196,7 +203,8 @@ impl Segment {
             .get(|| self.env.disk.open(&path, OpenMode::Create))?;
         let length = self.txns_len.load(Ordering::Relaxed);
         file.write_all_at(&[&txn.to_bytes()], u64::from(length))?;
-        self.txns_len.store(length + TXN_ENTRY_BYTES as u32, Ordering::Release);
+        self.txns_len
+            .store(length + TXN_ENTRY_BYTES as u32, Ordering::Release);
         Ok(())
     }
 
@@ -266,8 +274,10 @@ impl Segment {
         let mut scan = Scan::large(Arc::clone(&file), 0, scanned);
         let (mut next, mut end, mut indexed_at) = (self.base, 0, 0);
         while let Step::Batch(batch) = scan.step()? {
-            let in_order = batch.base_offset >= next || batch.magic < 2 && batch.last_offset >= next;
-            let Some(relative_offset) = self.relative(batch.last_offset).filter(|_| in_order) else {
+            let in_order =
+                batch.base_offset >= next || batch.magic < 2 && batch.last_offset >= next;
+            let Some(relative_offset) = self.relative(batch.last_offset).filter(|_| in_order)
+            else {
                 break;
             };
             if !scan.is_intact(&batch)? {

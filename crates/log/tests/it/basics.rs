@@ -44,7 +44,9 @@ fn reads_stop_at_the_bound_and_give_one_batch_whole() {
     assert_eq!(read(&reader, 4, 0, Offset(10)), [4]);
     assert_eq!(read(&reader, 10, u32::MAX, Offset(10)), []);
     assert_eq!(read(&reader, 20, u32::MAX, Offset(20)), []);
-    let cut = reader.read(Offset(4), 100, Offset(10), false).expect("in range");
+    let cut = reader
+        .read(Offset(4), 100, Offset(10), false)
+        .expect("in range");
     assert!(cut.is_first_batch_cut());
     assert_eq!(cut.len(), 100);
     for outside in [-1, 21] {
@@ -63,7 +65,12 @@ fn a_retry_is_answered_and_a_gap_refused() {
     assert!(again.duplicate);
     assert_eq!((again.first, again.last), (Offset(0), Offset(4)));
     assert_eq!(log.log_end(), Offset(10));
-    let gap = try_append(&mut log, producer_batch(9, 0, 11, 1, false), 0, AppendOrigin::Client);
+    let gap = try_append(
+        &mut log,
+        producer_batch(9, 0, 11, 1, false),
+        0,
+        AppendOrigin::Client,
+    );
     let Err(AppendError::Refused(code, _)) = gap else {
         panic!("a gap was taken");
     };
@@ -86,11 +93,16 @@ fn an_aborted_transaction_is_found_again_also_after_a_crash() {
     assert_eq!(ended.expect("the marker is taken").first, Offset(6));
     log.on_high_watermark(Offset(7));
     assert_eq!(reader.last_stable_offset(Offset(7)), Offset(4));
-    let aborted = reader.aborted_transactions(Offset(0), Offset(7)).expect("readable");
+    let aborted = reader
+        .aborted_transactions(Offset(0), Offset(7))
+        .expect("readable");
     let [txn] = aborted[..] else {
         panic!("one transaction was aborted: {aborted:?}");
     };
-    assert_eq!((txn.producer_id, txn.first_offset, txn.last_offset), (1, Offset(0), Offset(6)));
+    assert_eq!(
+        (txn.producer_id, txn.first_offset, txn.last_offset),
+        (1, Offset(0), Offset(6))
+    );
     assert_eq!(txn.last_stable_offset, Offset(4));
     let index = home.bytes("00000000000000000000.txnindex");
     drop(log);
@@ -98,9 +110,17 @@ fn an_aborted_transaction_is_found_again_also_after_a_crash() {
     assert_eq!(opened.recovered_segments, 1);
     assert_eq!(home.bytes("00000000000000000000.txnindex"), index);
     let reader = log.reader();
-    assert_eq!(reader.first_unstable_offset(), Some(Offset(0)), "no high watermark yet");
-    let slice = reader.read(Offset(0), u32::MAX, Offset(7), true).expect("in range");
-    let aborted = reader.aborted_in_slice(Offset(0), &slice).expect("readable");
+    assert_eq!(
+        reader.first_unstable_offset(),
+        Some(Offset(0)),
+        "no high watermark yet"
+    );
+    let slice = reader
+        .read(Offset(0), u32::MAX, Offset(7), true)
+        .expect("in range");
+    let aborted = reader
+        .aborted_in_slice(Offset(0), &slice)
+        .expect("readable");
     assert_eq!(aborted, [txn]);
 }
 
@@ -119,7 +139,10 @@ fn a_torn_end_is_cut_off_after_a_crash() {
         let (log, _) = home.open_after_crash(Offset(0), Offset(0));
         let batch_bytes = whole.len() / 5;
         assert_eq!(log.log_end(), Offset((cut / batch_bytes) as i64), "{cut}");
-        assert_eq!(home.bytes("00000000000000000000.log").len() % batch_bytes, 0);
+        assert_eq!(
+            home.bytes("00000000000000000000.log").len() % batch_bytes,
+            0
+        );
     }
 }
 
@@ -170,15 +193,23 @@ fn timestamps_lead_to_offsets() {
     }
     let reader = log.reader();
     let offset_at = |timestamp| {
-        let found = reader.offset_for_timestamp(Timestamp(timestamp)).expect("readable");
+        let found = reader
+            .offset_for_timestamp(Timestamp(timestamp))
+            .expect("readable");
         found.map(|found| (found.offset.0, found.timestamp.0))
     };
     assert_eq!(offset_at(0), Some((0, 0)));
     assert_eq!(offset_at(501), Some((151, 501)));
     assert_eq!(offset_at(503), Some((153, 510)));
     assert_eq!(offset_at(993), None);
-    let largest = reader.max_timestamp().expect("readable").expect("there are records");
-    assert_eq!((largest.offset, largest.timestamp), (Offset(299), Timestamp(992)));
+    let largest = reader
+        .max_timestamp()
+        .expect("readable")
+        .expect("there are records");
+    assert_eq!(
+        (largest.offset, largest.timestamp),
+        (Offset(299), Timestamp(992))
+    );
     assert_eq!(largest.leader_epoch, Some(Epoch(0)));
 }
 
@@ -195,12 +226,18 @@ fn retention_drops_whole_segments_from_the_front() {
     let before = log.size_bytes();
     let nothing = log.retention(at(1_000), Offset(0)).expect("retention runs");
     assert_eq!(nothing.segments, 0, "nothing is below the high watermark");
-    let done = log.retention(at(1_000), log.log_end()).expect("retention runs");
+    let done = log
+        .retention(at(1_000), log.log_end())
+        .expect("retention runs");
     assert!(done.segments > 0);
     assert_eq!(log.size_bytes(), before - done.bytes);
     assert!(log.size_bytes() >= 40_000);
     assert_eq!(log.log_start(), log.first_segment_base());
-    assert!(home.file_names().iter().any(|name| name.ends_with(".deleted")));
+    assert!(
+        home.file_names()
+            .iter()
+            .any(|name| name.ends_with(".deleted"))
+    );
     assert!(log.take_due_deletions(at(1_000).mono).is_empty());
     let due = log.take_due_deletions(at(61_000).mono);
     assert!(due.len() >= done.segments * 3);
@@ -231,14 +268,20 @@ fn truncation_makes_slices_invalid_and_forgets_what_went() {
     }
     log.assign_epoch_start(Epoch(4), Offset(100));
     let reader = log.reader();
-    let slice = reader.read(Offset(40), 10, Offset(100), true).expect("in range");
-    assert!(log.truncate_to(Offset(50), at(1_000)).expect("it truncates"));
+    let slice = reader
+        .read(Offset(40), 10, Offset(100), true)
+        .expect("in range");
+    assert!(
+        log.truncate_to(Offset(50), at(1_000))
+            .expect("it truncates")
+    );
     assert!(!slice.file.expect("there was a batch").still_valid());
     assert_eq!(log.log_end(), Offset(50));
     assert_eq!(reader.latest_epoch(), Some(Epoch(0)));
     let next = append(&mut log, producer_batch(3, 0, 50, 1, false));
     assert_eq!(next.first, Offset(50), "the sequence went back too");
-    log.truncate_fully_and_start_at(Offset(500), at(1_000)).expect("it truncates");
+    log.truncate_fully_and_start_at(Offset(500), at(1_000))
+        .expect("it truncates");
     assert_eq!((log.log_start(), log.log_end()), (Offset(500), Offset(500)));
     assert_eq!(log.active_producers().len(), 0);
 }
@@ -251,13 +294,19 @@ fn a_flush_raises_the_recovery_point_unless_a_truncation_overtook_it() {
     });
     let mut log = home.open_new();
     assert!(append(&mut log, batch(1, 10, 500)).flush_due);
-    let flush = log.start_flush().expect("it starts").expect("there is something");
+    let flush = log
+        .start_flush()
+        .expect("it starts")
+        .expect("there is something");
     flush.run().expect("it syncs");
     assert_eq!(log.recovery_point(), Offset(0));
     log.finish_flush(&flush, at(1_000).mono);
     assert_eq!(log.recovery_point(), Offset(1));
     append(&mut log, batch(1, 10, 500));
-    let flush = log.start_flush().expect("it starts").expect("there is something");
+    let flush = log
+        .start_flush()
+        .expect("it starts")
+        .expect("there is something");
     log.truncate_to(Offset(1), at(1_000)).expect("it truncates");
     append(&mut log, batch(1, 10, 500));
     flush.run().expect("it syncs");
@@ -274,7 +323,15 @@ fn log_append_time_is_stamped() {
     let mut log = home.open_new();
     let appended = append(&mut log, batch(2, 10, 5));
     assert_eq!(appended.log_append_time, Timestamp(1_000));
-    assert_eq!(read(&log.reader(), 0, 100, Offset(2)), [0], "the CRC still holds");
-    let found = log.reader().max_timestamp().expect("readable").expect("a record");
+    assert_eq!(
+        read(&log.reader(), 0, 100, Offset(2)),
+        [0],
+        "the CRC still holds"
+    );
+    let found = log
+        .reader()
+        .max_timestamp()
+        .expect("readable")
+        .expect("a record");
     assert_eq!(found.timestamp, Timestamp(1_000));
 }

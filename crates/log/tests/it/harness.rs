@@ -9,12 +9,7 @@ use milena_log::{
     AppendError, AppendOrigin, Log, LogAppended, LogOptions, LogReader, OpenHints, Opened,
 };
 use milena_records::{BatchBuilder, Compression, ControlType, NewRecord, ValidBatch};
-use milena_records::{Limits, batches, control_record_key};
-
-pub const LIMITS: Limits = Limits {
-    record_bytes_max: u32::MAX,
-    batch_bytes_max: 1 << 30,
-};
+use milena_records::{batches, control_record_key};
 
 pub fn partition() -> TopicPartition {
     TopicPartition::new("t", 0)
@@ -54,8 +49,15 @@ impl Home {
 
     pub fn open(&self, hints: OpenHints) -> (Log, Opened) {
         let disk = Arc::clone(&self.disk);
-        Log::open(disk, &self.dir(), partition(), self.options.clone(), hints, at(1_000))
-            .expect("the log opens")
+        Log::open(
+            disk,
+            &self.dir(),
+            partition(),
+            self.options.clone(),
+            hints,
+            at(1_000),
+        )
+        .expect("the log opens")
     }
 
     pub fn open_new(&self) -> Log {
@@ -83,7 +85,12 @@ impl Home {
 
 /// A batch of `count` records with values of `value_bytes`, whose timestamps start at `timestamp`.
 pub fn batch(count: usize, value_bytes: usize, timestamp: i64) -> ValidBatch {
-    fill(BatchBuilder::new(Compression::None), count, value_bytes, timestamp)
+    fill(
+        BatchBuilder::new(Compression::None),
+        count,
+        value_bytes,
+        timestamp,
+    )
 }
 
 pub fn fill(

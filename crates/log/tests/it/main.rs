@@ -2,4 +2,3 @@
 
 mod basics;
 mod harness;
-mod model;

@@ -24,8 +24,11 @@ pub(super) struct Listing {
 /// Whether a segment's indexes are there and of whole entries.
 pub(super) fn are_plausible(lens: &FileLens) -> bool {
     let whole = |len: u64, entry: usize| len.is_multiple_of(entry as u64);
-    lens.offset_index.is_some_and(|len| whole(len, OFFSET_ENTRY_BYTES))
-        && lens.time_index.is_none_or(|len| whole(len, TIME_ENTRY_BYTES))
+    lens.offset_index
+        .is_some_and(|len| whole(len, OFFSET_ENTRY_BYTES))
+        && lens
+            .time_index
+            .is_none_or(|len| whole(len, TIME_ENTRY_BYTES))
         && whole(lens.txn_index, TXN_ENTRY_BYTES)
         && lens.log <= i32::MAX as u64
 }
@@ -33,7 +36,9 @@ pub(super) fn are_plausible(lens: &FileLens) -> bool {
 pub(super) fn tidy_and_list(env: &Env) -> io::Result<Listing> {
     let mut entries = env.disk.list(&env.dir)?;
     let interrupted = |entry: &DirEntry| {
-        [DELETED, CLEANED, SWAP].iter().any(|suffix| entry.name.ends_with(suffix))
+        [DELETED, CLEANED, SWAP]
+            .iter()
+            .any(|suffix| entry.name.ends_with(suffix))
     };
     if entries.iter().any(interrupted) {
         tidy(env, &entries)?;
@@ -54,11 +59,7 @@ pub(super) fn tidy_and_list(env: &Env) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn note(
-    listing: &mut Listing,
-    indexes: &mut BTreeMap<(FileKind, Offset), u64>,
-    entry: &DirEntry,
-) {
+fn note(listing: &mut Listing, indexes: &mut BTreeMap<(FileKind, Offset), u64>, entry: &DirEntry) {
     match FileKind::parse(&entry.name) {
         Some((FileKind::Log, base)) => {
             listing.segments.entry(base).or_default().log = entry.len;
@@ -149,7 +150,8 @@ fn covered_by(env: &Env, swaps: &[&DirEntry]) -> io::Result<Option<std::ops::Ran
 fn rename_swaps(env: &Env, swaps: &[&DirEntry]) -> io::Result<()> {
     for entry in swaps {
         let plain = entry.name.strip_suffix(SWAP).unwrap_or(&entry.name);
-        env.disk.rename(&env.dir.join(&entry.name), &env.dir.join(plain))?;
+        env.disk
+            .rename(&env.dir.join(&entry.name), &env.dir.join(plain))?;
     }
     Ok(())
 }
