@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_base::{ErrorCode, Prng};
+use milena_base::{ErrorCode, Prng, Uuid};
 use milena_protocol::metadata_request::MetadataRequestTopic;
+use milena_protocol::metadata_response::MetadataResponseTopic;
 use milena_protocol::{
     DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest, MetadataRequest,
     MetadataResponse, Request, Str,
@@ -46,7 +47,26 @@ pub struct Client {
     controller: i32,
     /// Bootstrap addresses stand under ids below 0, as in Kafka.
     connections: BTreeMap<i32, Arc<Connection>>,
+    topics: BTreeMap<Str, Topic>,
     notice: fn(&Error),
+}
+
+/// A topic as the last metadata answer had it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topic {
+    pub id: Uuid,
+    /// `NONE`, or why there are no partitions.
+    pub error: i16,
+    pub partitions: BTreeMap<i32, Leader>,
+}
+
+/// Who leads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// −1 while there is none.
+    pub node: i32,
+    /// −1 where the broker does not tell.
+    pub epoch: i32,
 }
 
 impl Client {
@@ -58,6 +78,7 @@ impl Client {
             nodes: BTreeMap::new(),
             controller: -1,
             connections: BTreeMap::new(),
+            topics: BTreeMap::new(),
             notice: |_| {},
         }
     }
@@ -81,6 +102,11 @@ impl Client {
     /// The brokers (or controllers) that were in the last answer about the cluster.
     pub fn nodes(&self) -> &BTreeMap<i32, Node> {
         &self.nodes
+    }
+
+    /// What is known about a topic that metadata was asked for.
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
     }
 
     /// An open connection to the target.
@@ -252,6 +278,11 @@ impl Client {
             .map(|b| (b.node_id, node(b.node_id, &b.host, b.port, &b.rack)))
             .collect();
         self.controller = answer.controller_id;
+        for topic in &answer.topics {
+            if let Some(name) = &topic.name {
+                self.topics.insert(name.detached(), view(topic));
+            }
+        }
         Ok(answer)
     }
 
@@ -314,6 +345,18 @@ impl Client {
         let found = node(id, host, port, &None);
         self.nodes.insert(id, found.clone());
         Ok(found)
+    }
+}
+
+fn view(topic: &MetadataResponseTopic) -> Topic {
+    let partitions = topic.partitions.iter().map(|p| {
+        let (node, epoch) = (p.leader_id, p.leader_epoch);
+        (p.partition_index, Leader { node, epoch })
+    });
+    Topic {
+        id: topic.topic_id,
+        error: topic.error_code,
+        partitions: partitions.collect(),
     }
 }
 

@@ -12,12 +12,14 @@ mod client;
 mod config;
 mod connection;
 mod error;
+pub mod producer;
 
 pub use address::Address;
-pub use client::{Client, Node, Target};
+pub use client::{Client, Leader, Node, Target, Topic};
 pub use config::ClientConfig;
 pub use connection::{Connection, Pending};
 pub use error::Error;
+pub use producer::Producer;
 
 /// Runs a future to its end on this thread, with sockets and timers.
 pub fn run<F: Future>(future: F) -> F::Output {

@@ -42,7 +42,7 @@ pub fn admin(properties: &Properties) -> Result<Client, Error> {
 }
 
 /// Says a failure that is going to be tried again, but not the same one over and over.
-fn warn(error: &Error) {
+pub fn warn(error: &Error) {
     static LAST: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
     let text = error.to_string();
     let mut last = LAST.lock().expect("nothing panics with the lock");

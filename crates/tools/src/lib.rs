@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod connect;
+mod console_producer;
 mod exceptions;
 mod filter;
 mod options;
@@ -18,7 +19,10 @@ pub use say::version;
 
 type Tool = fn(Vec<String>) -> i32;
 
-const TOOLS: &[(&str, Tool)] = &[("kafka-topics", topics::main)];
+const TOOLS: &[(&str, Tool)] = &[
+    ("kafka-topics", topics::main),
+    ("kafka-console-producer", console_producer::main),
+];
 
 /// The names that [`run`] knows, as the scripts in `bin/` are called without `.sh`.
 pub fn names() -> impl Iterator<Item = &'static str> {
