@@ -2,17 +2,11 @@
 
 use milena_base::{Epoch, ErrorCode, Offset};
 
-use crate::{KeyValue, Shard, Token};
+use crate::{KeyValue, Token};
 
 /// What happened. `shard` is everywhere the partition of the internal topic.
-#[derive(Debug)]
-pub enum Event<S: Shard> {
-    /// Somebody wants something of a shard. Exactly one [`Effect::Reply`] follows, at some time, for the token.
-    Request {
-        shard: i32,
-        token: Token,
-        request: S::Request,
-    },
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
     /// This node became the partition's leader in `epoch`. [`Effect::Load`] follows where it was not before.
     Elected { shard: i32, epoch: Epoch },
     /// This node leads the partition no more; `epoch` is that of the new leader, `None` where the partition is gone.
@@ -51,9 +45,9 @@ pub struct LogEnd {
     pub high_watermark: Offset,
 }
 
-/// What the owner has to do.
-#[derive(Debug)]
-pub enum Effect<S: Shard> {
+/// What the owner has to do. `R` is what answers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect<R> {
     /// Append one batch to the shard's partition as its leader in `epoch`, and report [`Event::Appended`] for it.
     /// Nothing else is appended to the partition before the report.
     Append {
@@ -64,7 +58,7 @@ pub enum Effect<S: Shard> {
     /// Read the partition from its log start to its log end and report [`Event::Records`], then [`Event::Loaded`].
     Load { shard: i32, epoch: Epoch },
     /// The answer to a request.
-    Reply { token: Token, response: S::Response },
+    Reply { token: Token, response: R },
 }
 
 /// One record of a shard's log, or the end of a transaction in it.

@@ -3,8 +3,8 @@
 //! requests, timers and appends happen, when an answer may leave, and what becomes of it when an append fails.
 //! It never knows what a record means, opens no file and no socket, and reads no clock.
 //!
-//! Start at [`Runtime::step`]: the one door in. The owner carries the [`Effect`]s out. What a kind of coordinator
-//! has to bring is [`Shard`].
+//! Start at [`Runtime`]: questions come in by [`Runtime::request`], all that happens by [`Runtime::step`], and the
+//! owner carries the [`Effect`]s out. What a kind of coordinator has to bring is [`Shard`].
 //!
 //! Rules that the runtime keeps:
 //! - Deciding ([`Shard::request`], [`Shard::timer`]) writes no replicated state; [`Shard::replay`] is its only writer,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng};
 
 use crate::event::{Effect, Event, LoadedRecord, LogEnd};
-use crate::shard::Shard;
+use crate::shard::{Shard, Token};
 use crate::slot::{Batch, Slot, Surroundings};
 
 /// How the runtime behaves, whatever its shards.
@@ -64,22 +64,29 @@ impl<S: Shard> Runtime<S> {
         }
     }
 
+    /// Asks a shard. Exactly one [`Effect::Reply`] follows, at some time, for the token.
+    pub fn request(
+        &mut self,
+        shard: i32,
+        token: Token,
+        request: S::Request,
+        now: Now,
+        out: &mut Vec<Effect<S::Response>>,
+    ) {
+        match self.availability(shard) {
+            Ok(()) => self.with(shard, now, out, |slot, around| {
+                slot.request(token, request, around)
+            }),
+            Err(error) => {
+                let response = S::refused(request, error);
+                out.push(Effect::Reply { token, response });
+            }
+        }
+    }
+
     /// Takes one event and says what is to be done for it, in order.
-    pub fn step(&mut self, event: Event<S>, now: Now, out: &mut Vec<Effect<S>>) {
+    pub fn step(&mut self, event: Event, now: Now, out: &mut Vec<Effect<S::Response>>) {
         match event {
-            Event::Request {
-                shard,
-                token,
-                request,
-            } => match self.availability(shard) {
-                Ok(()) => self.with(shard, now, out, |slot, around| {
-                    slot.request(token, request, around)
-                }),
-                Err(error) => {
-                    let response = S::refused(request, error);
-                    out.push(Effect::Reply { token, response });
-                }
-            },
             Event::Elected { shard, epoch } => self.elected(shard, epoch, out),
             Event::Resigned { shard, epoch } => self.resigned(shard, epoch, out),
             Event::Records {
@@ -94,7 +101,9 @@ impl<S: Shard> Runtime<S> {
                 result,
             } => self.loaded(shard, epoch, result, now, out),
             Event::Appended { shard, result } => {
-                self.with(shard, now, out, |slot, around| slot.appended(result, around));
+                self.with(shard, now, out, |slot, around| {
+                    slot.appended(result, around)
+                });
             }
             Event::HighWatermark { shard, offset } => {
                 self.with(shard, now, out, |slot, around| {
@@ -135,9 +144,8 @@ impl<S: Shard> Runtime<S> {
 
     /// Partitions whose shards answer, ascending.
     pub fn active(&self) -> impl Iterator<Item = i32> + '_ {
-        let active = |(&shard, led): (&i32, &Led<S>)| {
-            matches!(led.stage, Stage::Active(_)).then_some(shard)
-        };
+        let active =
+            |(&shard, led): (&i32, &Led<S>)| matches!(led.stage, Stage::Active(_)).then_some(shard);
         self.shards.iter().filter_map(active)
     }
 
@@ -150,7 +158,7 @@ impl<S: Shard> Runtime<S> {
     }
 
     /// A shard that is loading or loaded stays: no other leader was there in between, or we had been told to resign.
-    fn elected(&mut self, shard: i32, epoch: Epoch, out: &mut Vec<Effect<S>>) {
+    fn elected(&mut self, shard: i32, epoch: Epoch, out: &mut Vec<Effect<S::Response>>) {
         if let Some(led) = self.shards.get_mut(&shard) {
             if epoch <= led.epoch {
                 return;
@@ -165,7 +173,7 @@ impl<S: Shard> Runtime<S> {
         out.push(Effect::Load { shard, epoch });
     }
 
-    fn resigned(&mut self, shard: i32, epoch: Option<Epoch>, out: &mut Vec<Effect<S>>) {
+    fn resigned(&mut self, shard: i32, epoch: Option<Epoch>, out: &mut Vec<Effect<S::Response>>) {
         let stale = |led: &Led<S>| epoch.is_some_and(|epoch| epoch <= led.epoch);
         if self.shards.get(&shard).is_none_or(stale) {
             return;
@@ -193,7 +201,10 @@ impl<S: Shard> Runtime<S> {
             return;
         };
         if let Err(reason) = slot.load(records, high_watermark) {
-            tracing::error!(shard, "a coordinator's partition could not be loaded: {reason}");
+            tracing::error!(
+                shard,
+                "a coordinator's partition could not be loaded: {reason}"
+            );
             led.stage = Stage::Failed;
         }
     }
@@ -204,7 +215,7 @@ impl<S: Shard> Runtime<S> {
         epoch: Epoch,
         result: Result<LogEnd, String>,
         now: Now,
-        out: &mut Vec<Effect<S>>,
+        out: &mut Vec<Effect<S::Response>>,
     ) {
         let Some(led) = self.shards.get_mut(&shard).filter(|l| l.epoch == epoch) else {
             return;
@@ -217,10 +228,15 @@ impl<S: Shard> Runtime<S> {
         match result {
             Ok(end) => {
                 led.stage = Stage::Active(slot);
-                self.with(shard, now, out, |slot, around| slot.finish_load(end, around));
+                self.with(shard, now, out, |slot, around| {
+                    slot.finish_load(end, around)
+                });
             }
             Err(reason) => {
-                tracing::error!(shard, "a coordinator's partition could not be read: {reason}");
+                tracing::error!(
+                    shard,
+                    "a coordinator's partition could not be read: {reason}"
+                );
             }
         }
     }
@@ -230,7 +246,7 @@ impl<S: Shard> Runtime<S> {
         &mut self,
         shard: i32,
         now: Now,
-        out: &mut Vec<Effect<S>>,
+        out: &mut Vec<Effect<S::Response>>,
         work: impl FnOnce(&mut Slot<S>, &mut Surroundings<'_>) -> Option<Batch>,
     ) {
         let Some(led) = self.shards.get_mut(&shard) else {

@@ -66,8 +66,9 @@ pub trait Shard: Sized {
     /// The replicated state as it is now.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// A record's bytes.
-    fn encode(record: &Self::Record) -> KeyValue;
+    /// A record's bytes; the reason where it has none (a string that is too long). Then the write fails as a whole,
+    /// with `UNKNOWN_SERVER_ERROR`.
+    fn encode(record: &Self::Record) -> Result<KeyValue, String>;
 
     /// Parses a record; `Ok(None)` for one of a kind that a later release may have written.
     fn decode(record: KeyValue) -> Result<Option<Self::Record>, String>;

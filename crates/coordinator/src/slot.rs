@@ -24,8 +24,10 @@ enum Work<S: Shard> {
 
 /// The write whose batch is with the owner.
 struct Appending<S: Shard> {
-    /// The batch under way, then those to follow.
-    batches: VecDeque<Vec<S::Record>>,
+    /// What the batch under way holds.
+    under_way: Vec<S::Record>,
+    /// The batches to follow.
+    to_follow: VecDeque<(Vec<S::Record>, Batch)>,
     replay: bool,
     answer: Option<(Token, S::Response)>,
     after: Option<S::After>,
@@ -100,7 +102,8 @@ impl<S: Shard> Slot<S> {
                 // Committed, or the frontier is known already.
             } else {
                 self.committed = self.shard.snapshot();
-                self.snapshots.push_back((record.offset, self.committed.clone()));
+                self.snapshots
+                    .push_back((record.offset, self.committed.clone()));
             }
             match record.payload {
                 Payload::EndTransaction { committed } => {
@@ -109,7 +112,10 @@ impl<S: Shard> Slot<S> {
                 Payload::Data(data) => match S::decode(data) {
                     Ok(Some(data)) => self.shard.replay(record.offset, record.producer_id, data),
                     Ok(None) => {
-                        tracing::warn!(offset = record.offset.0, "unknown kind of record passed over");
+                        tracing::warn!(
+                            offset = record.offset.0,
+                            "unknown kind of record passed over"
+                        );
                     }
                     Err(reason) => return Err(format!("record at {}: {reason}", record.offset)),
                 },
@@ -147,7 +153,11 @@ impl<S: Shard> Slot<S> {
 
     /// Fails what waited too long, then lets due timers decide.
     pub(crate) fn tick(&mut self, around: &mut Surroundings) -> Option<Batch> {
-        while self.parked.front().is_some_and(|p| p.deadline <= around.now.mono) {
+        while self
+            .parked
+            .front()
+            .is_some_and(|p| p.deadline <= around.now.mono)
+        {
             let parked = self.parked.pop_front().expect("it was looked at");
             self.settle(parked.answer, parked.after, Err(ErrorCode::RequestTimedOut));
         }
@@ -171,25 +181,21 @@ impl<S: Shard> Slot<S> {
         around: &mut Surroundings,
     ) -> Option<Batch> {
         let mut appending = self.appending.take()?;
-        let batch = appending.batches.pop_front().unwrap_or_default();
         match result {
             Err(error) => {
                 self.settle(appending.answer, appending.after, Err(error));
                 self.drive(around)
             }
             Ok(base) => {
-                self.take_in(base, batch, appending.replay);
-                match appending.batches.front() {
-                    Some(next) => {
-                        let bytes = next.iter().map(S::encode).collect();
-                        self.appending = Some(appending);
-                        Some(bytes)
-                    }
-                    None => {
-                        self.park(appending.answer, appending.after, around);
-                        self.drive(around)
-                    }
+                let records = std::mem::take(&mut appending.under_way);
+                self.take_in(base, records, appending.replay);
+                if let Some((records, bytes)) = appending.to_follow.pop_front() {
+                    appending.under_way = records;
+                    self.appending = Some(appending);
+                    return Some(bytes);
                 }
+                self.park(appending.answer, appending.after, around);
+                self.drive(around)
             }
         }
     }
@@ -284,11 +290,23 @@ impl<S: Shard> Slot<S> {
             self.park(write.answer, write.after, around);
             return None;
         }
-        let batches = divide::<S>(write.records, write.atomic, around.batch_bytes_max);
-        let first = batches.front().expect("there are records");
-        let bytes = first.iter().map(S::encode).collect();
+        let limit = match write.atomic {
+            true => usize::MAX,
+            false => around.batch_bytes_max,
+        };
+        let mut to_follow = match divide::<S>(write.records, limit) {
+            Ok(batches) => batches,
+            Err(reason) => {
+                tracing::error!("a record has no bytes: {reason}");
+                let error = Err(ErrorCode::UnknownServerError);
+                self.settle(write.answer, write.after, error);
+                return None;
+            }
+        };
+        let (under_way, bytes) = to_follow.pop_front()?;
         self.appending = Some(Appending {
-            batches,
+            under_way,
+            to_follow,
             replay: write.replay,
             answer: write.answer,
             after: write.after,
@@ -304,7 +322,8 @@ impl<S: Shard> Slot<S> {
                 self.shard.replay(base + i as i64, -1, record);
             }
         }
-        self.snapshots.push_back((self.written, self.shard.snapshot()));
+        self.snapshots
+            .push_back((self.written, self.shard.snapshot()));
         self.commit();
     }
 
@@ -328,10 +347,18 @@ impl<S: Shard> Slot<S> {
 
     /// Takes over the state at the high watermark and lets go what waited for it.
     fn commit(&mut self) {
-        while self.snapshots.front().is_some_and(|(end, _)| *end <= self.high_watermark) {
+        while self
+            .snapshots
+            .front()
+            .is_some_and(|(end, _)| *end <= self.high_watermark)
+        {
             (_, self.committed) = self.snapshots.pop_front().expect("it was looked at");
         }
-        while self.parked.front().is_some_and(|p| p.end <= self.high_watermark) {
+        while self
+            .parked
+            .front()
+            .is_some_and(|p| p.end <= self.high_watermark)
+        {
             let parked = self.parked.pop_front().expect("it was looked at");
             self.settle(parked.answer, parked.after, Ok(()));
         }
@@ -352,35 +379,36 @@ impl<S: Shard> Slot<S> {
         }
         if let Some(after) = after {
             // In front of all requests: what was asked before is finished before the next question is looked at.
-            let at = self.queue.iter().take_while(|w| matches!(w, Work::After(..))).count();
+            let at = self
+                .queue
+                .iter()
+                .take_while(|w| matches!(w, Work::After(..)))
+                .count();
             self.queue.insert(at, Work::After(after, result));
         }
     }
 }
 
-/// All records in one batch, or in as many as it takes to keep each below the limit.
+/// All records in as many batches as it takes to keep each below the limit.
+#[allow(clippy::type_complexity)]
 fn divide<S: Shard>(
     records: Vec<S::Record>,
-    atomic: bool,
     batch_bytes_max: usize,
-) -> VecDeque<Vec<S::Record>> {
-    let mut batches = VecDeque::from([Vec::new()]);
-    let mut bytes = 0;
+) -> Result<VecDeque<(Vec<S::Record>, Batch)>, String> {
+    let mut batches = VecDeque::new();
+    let (mut batch, mut encoded, mut bytes) = (Vec::new(), Batch::new(), 0usize);
     for record in records {
-        let last = batches.back_mut().expect("there is always one");
-        let size = if atomic { 0 } else { size_of::<S>(&record) };
-        if bytes + size > batch_bytes_max && !last.is_empty() {
-            bytes = size;
-            batches.push_back(vec![record]);
-        } else {
-            bytes += size;
-            last.push(record);
+        let data = S::encode(&record)?;
+        let size = data.key.len() + data.value.as_ref().map_or(0, |v| v.len());
+        let size = size + RECORD_OVERHEAD_BYTES_MAX;
+        if !batch.is_empty() && bytes.saturating_add(size) > batch_bytes_max {
+            batches.push_back((std::mem::take(&mut batch), std::mem::take(&mut encoded)));
+            bytes = 0;
         }
+        bytes = bytes.saturating_add(size);
+        batch.push(record);
+        encoded.push(data);
     }
-    batches
-}
-
-fn size_of<S: Shard>(record: &S::Record) -> usize {
-    let KeyValue { key, value } = S::encode(record);
-    key.len() + value.map_or(0, |v| v.len()) + RECORD_OVERHEAD_BYTES_MAX
+    batches.push_back((batch, encoded));
+    Ok(batches)
 }

@@ -39,7 +39,10 @@ impl<K: Ord + Clone> Timers<K> {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.by_deadline.keys().next().map(|&(deadline, _)| deadline)
+        self.by_deadline
+            .keys()
+            .next()
+            .map(|&(deadline, _)| deadline)
     }
 
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<K> {
