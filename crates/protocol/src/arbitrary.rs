@@ -48,6 +48,7 @@ pub struct Codec {
     recode: fn(Bytes, i16, i16) -> Result<Recoded, DecodeError>,
     json: fn(Bytes, i16) -> Result<Result<Json, EncodeError>, DecodeError>,
     decodes: fn(Bytes, i16) -> bool,
+    default_bytes: fn(i16) -> Recoded,
 }
 
 /// What a decoded message is in another version.
@@ -65,6 +66,7 @@ impl Codec {
             recode: recode::<M>,
             json: json::<M>,
             decodes: decodes::<M>,
+            default_bytes: |version| M::default().to_bytes(version),
         }
     }
 
@@ -90,6 +92,11 @@ impl Codec {
     /// Whether it can be decoded; does nothing else, so that its cost can be measured.
     pub fn decodes(&self, bytes: Bytes, version: i16) -> bool {
         (self.decodes)(bytes, version)
+    }
+
+    /// The bytes of a message that is all defaults; not every version can carry one.
+    pub fn default_bytes(&self, version: i16) -> Recoded {
+        (self.default_bytes)(version)
     }
 
     /// A body whose arrays hold `count` empty elements: the most memory for the fewest bytes.

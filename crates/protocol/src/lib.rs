@@ -27,7 +27,7 @@ pub use api_key::Listeners;
 pub use error::{DecodeError, EncodeError};
 pub use json::Json;
 pub use message::{Element, Message, Request, decode_versioned, encode_versioned};
-pub use reader::Reader;
+pub use reader::{DECODED_BYTES_PER_BYTE_MAX, Reader};
 pub use schema::{Field, Preset, Schema, Type};
 pub use str::Str;
 pub use writer::{Encoded, Hole, Records, Writer};

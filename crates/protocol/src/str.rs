@@ -1,38 +1,39 @@
 //! `Str`: a string that is a slice of what it was read from.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
-/// An immutable string; cloning copies no text. Invariant: the bytes are UTF-8.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Str(Bytes);
+/// An immutable string; cloning copies no text. It compares, sorts and hashes as a `str` does.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Str(ByteString);
 
 impl Str {
-    pub const EMPTY: Str = Str(Bytes::new());
+    pub const EMPTY: Str = Str(ByteString::new());
 
     pub const fn from_static(text: &'static str) -> Str {
-        Str(Bytes::from_static(text.as_bytes()))
+        Str(ByteString::from_static(text))
     }
 
     /// A `Str` of its own, with a copy of the text.
     pub fn copy(text: &str) -> Str {
-        Str(Bytes::copy_from_slice(text.as_bytes()))
+        Str(ByteString::from(text))
     }
 
     /// The text as it came over the wire. Malformed UTF-8 becomes U+FFFD, as in Kafka.
     pub fn from_wire(bytes: Bytes) -> Str {
-        match String::from_utf8_lossy(&bytes) {
-            Cow::Borrowed(_) => Str(bytes),
-            Cow::Owned(repaired) => Str::from(repaired),
+        if std::str::from_utf8(&bytes).is_ok() {
+            return Str(ByteString::try_from(bytes).expect("checked just now"));
         }
+        Str::from(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     pub fn as_str(&self) -> &str {
-        // Checked at every entry; checking again costs less than unsafe code would cost in review.
-        std::str::from_utf8(&self.0).expect("a Str is UTF-8")
+        &self.0
     }
 
     /// Bytes, not letters.
@@ -45,13 +46,13 @@ impl Str {
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// A copy that does not keep the request alive that this one was decoded from.
     #[must_use]
     pub fn detached(&self) -> Str {
-        Str(Bytes::copy_from_slice(&self.0))
+        Str::copy(self)
     }
 }
 
@@ -59,6 +60,12 @@ impl Deref for Str {
     type Target = str;
     fn deref(&self) -> &str {
         self.as_str()
+    }
+}
+
+impl Hash for Str {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -82,7 +89,7 @@ impl From<&'static str> for Str {
 
 impl From<String> for Str {
     fn from(text: String) -> Str {
-        Str(Bytes::from(text.into_bytes()))
+        Str(ByteString::from(text))
     }
 }
 
@@ -124,7 +131,22 @@ impl fmt::Debug for Str {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::DefaultHasher;
+
     use super::*;
+
+    /// What `Borrow` asks for: a map by `Str` finds its keys by `&str`.
+    #[test]
+    fn it_hashes_and_sorts_as_a_str() {
+        let hash = |value: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            value(&mut hasher);
+            hasher.finish()
+        };
+        let text = Str::from_static("kůň");
+        assert_eq!(hash(&|h| text.hash(h)), hash(&|h| "kůň".hash(h)));
+        assert!(Str::from_static("a") < Str::from_static("b"));
+    }
 
     #[test]
     fn malformed_text_is_repaired_and_good_text_is_not_copied() {

@@ -4,19 +4,24 @@
 use std::alloc::System;
 
 use bytes::Bytes;
-use milena_base::Prng;
+use milena_base::{Prng, Uuid};
 use milena_protocol::arbitrary::{Codec, Shape, codecs};
+use milena_protocol::fetch_request::{FetchPartition, FetchTopic};
+use milena_protocol::fetch_response::{FetchableTopicResponse, PartitionData};
+use milena_protocol::produce_request::{PartitionProduceData, TopicProduceData};
+use milena_protocol::{
+    DECODED_BYTES_PER_BYTE_MAX, FetchRequest, FetchResponse, Message, ProduceRequest, Records, Str,
+    Writer,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes ever allocated for one byte of input, growth of vectors included.
-const FACTOR_MAX: usize = 200;
 /// What an input of any size may cost besides.
 const FREE: usize = 4096;
 
-/// Allocated bytes of one decode.
+/// Bytes that one decode ever allocates, growth of vectors included.
 fn cost(codec: &Codec, version: i16, input: &Bytes) -> usize {
     let region = Region::new(ALLOCATOR);
     codec.decodes(input.clone(), version);
@@ -24,7 +29,13 @@ fn cost(codec: &Codec, version: i16, input: &Bytes) -> usize {
     change.bytes_allocated + change.bytes_reallocated.max(0) as usize
 }
 
+/// One test, since another thread's allocations would be counted too.
 #[test]
+fn memory_is_paid_for() {
+    decoding_costs_a_fixed_factor_of_the_input();
+    hot_messages_allocate_for_their_arrays_alone();
+}
+
 fn decoding_costs_a_fixed_factor_of_the_input() {
     let mut prng = Prng::new(7);
     let mut inputs = 0;
@@ -33,7 +44,7 @@ fn decoding_costs_a_fixed_factor_of_the_input() {
         for version in codec.versions() {
             for input in hostile(codec, version, &mut prng) {
                 let spent = cost(codec, version, &input);
-                let allowed = input.len() * FACTOR_MAX + FREE;
+                let allowed = input.len() * DECODED_BYTES_PER_BYTE_MAX + FREE;
                 assert!(
                     spent <= allowed,
                     "{} {version}: {spent} bytes for an input of {}",
@@ -51,6 +62,93 @@ fn decoding_costs_a_fixed_factor_of_the_input() {
         }
     }
     println!("{inputs} inputs; the worst factors: {worst:?}, of requests {request:?}");
+}
+
+/// Produce and Fetch, both ways: an allocation an array, none a field.
+fn hot_messages_allocate_for_their_arrays_alone() {
+    const TOPICS: usize = 20;
+    const PARTITIONS: usize = 50;
+    for (name, version, arrays) in [
+        ("ProduceRequest", 13, 1 + TOPICS),
+        ("ProduceRequest", 9, 1 + TOPICS),
+        ("FetchRequest", 17, 1 + TOPICS),
+        ("FetchRequest", 11, 1 + TOPICS),
+    ] {
+        let input = hot(name, version, TOPICS, PARTITIONS);
+        let codec = codecs().iter().find(|codec| codec.name == name).unwrap();
+        let region = Region::new(ALLOCATOR);
+        assert!(codec.decodes(input.clone(), version));
+        let change = region.change();
+        println!(
+            "{name} {version} of {} bytes: {} allocations, {} regrown, {} bytes",
+            input.len(),
+            change.allocations,
+            change.reallocations,
+            change.bytes_allocated
+        );
+        assert_eq!((change.allocations, change.reallocations), (arrays, 0));
+    }
+    encoding_allocates_for_its_buffer_alone();
+}
+
+fn encoding_allocates_for_its_buffer_alone() {
+    let partition = PartitionData {
+        records: Some(Records::External { id: 1, length: 900 }),
+        ..Default::default()
+    };
+    let response = FetchResponse {
+        responses: vec![FetchableTopicResponse {
+            topic_id: Uuid::ONE,
+            partitions: vec![partition; 100],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let mut writer = Writer::with_capacity(1 << 16);
+    let region = Region::new(ALLOCATOR);
+    response.encode(&mut writer, 17).unwrap();
+    let change = region.change();
+    // The list of holes, which grows to 128.
+    assert_eq!((change.allocations, change.reallocations), (1, 5));
+}
+
+fn hot(name: &str, version: i16, topics: usize, partitions: usize) -> Bytes {
+    let encoded = if name == "FetchRequest" {
+        let topic = FetchTopic {
+            topic: if version < 13 {
+                "a.topic.of.some.length".into()
+            } else {
+                Str::EMPTY
+            },
+            topic_id: Uuid::ONE,
+            partitions: vec![FetchPartition::default(); partitions],
+        };
+        let request = FetchRequest {
+            topics: vec![topic; topics],
+            ..Default::default()
+        };
+        request.to_bytes(version)
+    } else {
+        let partition = PartitionProduceData {
+            records: Some(Bytes::from_static(&[7; 120]).into()),
+            ..Default::default()
+        };
+        let topic = TopicProduceData {
+            name: if version < 13 {
+                "a.topic.of.some.length".into()
+            } else {
+                Str::EMPTY
+            },
+            topic_id: Uuid::ONE,
+            partition_data: vec![partition; partitions],
+        };
+        let request = ProduceRequest {
+            topic_data: vec![topic; topics],
+            ..Default::default()
+        };
+        request.to_bytes(version)
+    };
+    encoded.unwrap()
 }
 
 /// Absurd counts and lengths, dense arrays, noise.

@@ -312,7 +312,7 @@ fn settle(message: &Message, field: &mut Field) {
 
 fn default(ty: &Type, value: &str) -> Option<Default> {
     Some(match (ty, value) {
-        (_, "null" | "None") => Default::Null,
+        (_, "null") => Default::Null,
         (Type::Bool, "true") => Default::True,
         (Type::Bool, "false") | (Type::String, "\"\"") => Default::Zero,
         (Type::Bool | Type::String, _) => return None,

@@ -50,3 +50,34 @@ fn more_parts_than_one_system_call_takes_are_all_written() {
     file.read_exact_at(&mut back, 3).unwrap();
     assert_eq!(back, parts.concat());
 }
+
+const LOCK_TO_TRY: &str = "MILENA_TEST_LOCK_TO_TRY";
+
+/// Not a test of its own: what the other process of the next test runs.
+#[test]
+#[ignore = "run by a_lock_is_refused_to_another_process"]
+fn the_other_process() {
+    let path = std::env::var(LOCK_TO_TRY).unwrap();
+    let refused = OsDisk.lock(std::path::Path::new(&path)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_lock_is_refused_to_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(".lock");
+    let other_is_refused = || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "os::the_other_process", "--ignored"])
+            .env(LOCK_TO_TRY, &path)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    };
+    let lock = OsDisk.lock(&path).unwrap();
+    assert!(other_is_refused());
+    drop(lock);
+    assert!(!other_is_refused(), "dropping it frees it");
+}

@@ -160,3 +160,64 @@ fn defaults_are_the_schemas() {
     assert_eq!(MetadataResponseBroker::default().rack, None);
     assert!(RegisterBrokerRecord::default().fenced);
 }
+
+#[test]
+fn counts_beyond_kafkas_are_refused() {
+    // DeleteTopics v1: an array of names. A million and one empty names are there, and one too many.
+    let mut many = 1_000_001i32.to_be_bytes().to_vec();
+    many.resize(2 * 1_000_001 + 8, 0);
+    assert_eq!(
+        DeleteTopicsRequest::from_bytes(many.into(), 1),
+        Err(DecodeError::Length {
+            at: 0,
+            length: 1_000_001
+        })
+    );
+    // A response header v1 with 10,001 tagged fields.
+    let mut tags = vec![0, 0, 0, 1, 0x91, 0x4e];
+    tags.resize(2 * 10_001 + 6, 0);
+    assert_eq!(
+        ResponseHeader::from_bytes(tags.into(), 1),
+        Err(DecodeError::Length {
+            at: 4,
+            length: 10_001
+        })
+    );
+}
+
+#[test]
+fn a_length_that_does_not_fit_is_refused() {
+    // A varint of five bytes whose last one exceeds 32 bits, and a length of 2^31.
+    for (bytes, expected) in [
+        (&b"\xff\xff\xff\xff\x1f"[..], DecodeError::Varint { at: 0 }),
+        (
+            &b"\x81\x80\x80\x80\x08"[..],
+            DecodeError::Length {
+                at: 0,
+                length: 1 << 31,
+            },
+        ),
+        (&b"\x80\x80\x80\x80\x80"[..], DecodeError::Varint { at: 0 }),
+    ] {
+        let read = SaslAuthenticateRequest::from_bytes(Bytes::from_static(bytes), 2);
+        assert_eq!(read, Err(expected));
+    }
+}
+
+#[test]
+fn a_tagged_field_takes_what_it_states() {
+    // FetchRequest v12 holds its cluster id in tag 0; the size says one byte more than the string has.
+    let request = FetchRequest {
+        cluster_id: Some("c".into()),
+        ..Default::default()
+    };
+    let mut bytes = request.to_bytes(12).unwrap().to_vec();
+    let end = bytes.len();
+    assert_eq!(bytes[end - 5..], [1, 0, 2, 2, b'c']);
+    bytes[end - 3] = 3;
+    bytes.push(0);
+    assert!(matches!(
+        FetchRequest::from_bytes(bytes.into(), 12),
+        Err(DecodeError::TagSize { tag: 0, .. })
+    ));
+}

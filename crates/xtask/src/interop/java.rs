@@ -1,0 +1,55 @@
+//! Java programs of `interop/java`, compiled at run time against Apache Kafka's jars.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The level that we claim.
+pub const KAFKA: &str = "4.4.0";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The class path of a Kafka release; fetches the jars where they are not in the cache yet.
+fn classpath(version: &str) -> Result<String, String> {
+    let script = root().join("interop/apache-kafka");
+    let output = Command::new(&script)
+        .args([version, "classpath"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("{}: {e}", script.display()))?;
+    if !output.status.success() {
+        return Err(format!("no jars of Apache Kafka {version}: see above"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
+
+/// Compiles `interop/java/NAME.java` and starts its main class with a pipe to its standard input.
+pub fn start(name: &str, version: &str, arguments: &[&str]) -> Result<Child, String> {
+    let jars = classpath(version)?;
+    let classes = target_dir().join("interop/classes").join(version);
+    std::fs::create_dir_all(&classes).map_err(|e| format!("{}: {e}", classes.display()))?;
+    let source = root().join("interop/java").join(format!("{name}.java"));
+    let compiled = Command::new("javac")
+        .args(["-nowarn", "-Xlint:none", "-cp", &jars, "-d"])
+        .arg(&classes)
+        .arg(&source)
+        .status()
+        .map_err(|e| format!("javac: {e}; a JDK 17 is needed"))?;
+    if !compiled.success() {
+        return Err(format!("{} does not compile", source.display()));
+    }
+    Command::new("java")
+        .args(["-Xmx1g", "-XX:+UseSerialGC", "-cp"])
+        .arg(format!("{}:{jars}", classes.display()))
+        .arg(name)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("java: {e}"))
+}
+
+/// Build products, ours too, stay under cargo's target directory.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask interop`: Milena beside Apache Kafka from its published jars. Needs a JDK 17 and Maven.
+
+mod bytes;
+mod java;
+
+/// A part of the comparison: its name, what it shows, and how it is run.
+type Part = fn() -> Result<(), String>;
+
+const PARTS: &[(&str, &str, Part)] = &[(
+    "bytes",
+    "messages and records in every version against Kafka's own classes",
+    bytes::run,
+)];
+
+pub fn run(names: &[String]) -> Result<(), String> {
+    if let Some(unknown) = names.iter().find(|n| PARTS.iter().all(|p| p.0 != **n)) {
+        let known: Vec<&str> = PARTS.iter().map(|part| part.0).collect();
+        return Err(format!(
+            "no part {unknown:?}; there are {}",
+            known.join(", ")
+        ));
+    }
+    let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
+    for (name, shows, part) in PARTS.iter().filter(|part| chosen(part.0)) {
+        println!("interop {name}: {shows}");
+        part()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask`: what a developer and CI run beside `cargo`. It decides nothing about Kafka; it drives programs
+//! and compares what they say. Start at the table in [`main`].
+#![forbid(unsafe_code)]
+
+mod interop;
+
+use std::process::ExitCode;
+
+/// A task and the rest of the command line.
+type Task = fn(&[String]) -> Result<(), String>;
+
+const TASKS: &[(&str, &str, Task)] = &[(
+    "interop",
+    "[PART…]  compare with Apache Kafka itself, all parts or the named ones",
+    interop::run,
+)];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let found = arguments
+        .first()
+        .and_then(|name| TASKS.iter().find(|(task, ..)| task == name));
+    let Some((name, _, task)) = found else {
+        for (name, help, _) in TASKS {
+            eprintln!("cargo xtask {name} {help}");
+        }
+        return ExitCode::from(2);
+    };
+    match task(&arguments[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask {name}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
