@@ -282,7 +282,9 @@ fn made() -> Result<(), String> {
     if !status.success() {
         return Err("Kafka made no batches: see above".into());
     }
-    let bytes = std::fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let bytes = std::fs::read(&file).map_err(|e| format!("{}: {e}", file.display()));
+    let _ = file.parent().map(std::fs::remove_dir_all); // a left-over does no harm
+    let bytes = bytes?;
     let mut bytes = Bytes::from(bytes);
     let mut count = 0;
     while bytes.get_u8() != 0 {
