@@ -1,0 +1,82 @@
+//! Closing a segment and opening the next, and closing the whole log.
+
+use std::sync::Arc;
+
+use milena_base::{Now, Offset};
+
+use crate::error::Fault;
+use crate::log::{Flush, Log, Segments};
+use crate::segment::{Appender, Segment};
+
+impl Log {
+    /// Closes the active segment, if anything is in it, and opens the next at the log's end. What the closed one
+    /// holds is to be flushed; the flush is the caller's to run.
+    pub fn roll(&mut self, now: Now) -> Result<Option<Flush>, Fault> {
+        self.roll_at(self.log_end(), now)
+    }
+
+    /// Rolls to a segment that begins at `base`, or at the log's end if that is larger.
+    pub(crate) fn roll_at(&mut self, base: Offset, now: Now) -> Result<Option<Flush>, Fault> {
+        self.check_writable()?;
+        let base = base.max(self.log_end());
+        if base == self.active.base() {
+            return Ok(None);
+        }
+        let sealed = self.active.seal();
+        self.guard(sealed)?;
+        self.producers.set_end(base);
+        let env = Arc::clone(&self.shared.env);
+        let snapshot = self.snapshots.take(&env, &self.producers);
+        let snapshot = self.guard(snapshot)?;
+        let created = Segment::create(&env, base);
+        let segment = Arc::new(self.guard(created)?);
+        self.dir_dirty = true;
+        let mut segments = Segments::clone(&self.shared.segments.load());
+        segments.push(Arc::clone(&segment));
+        self.activate(segments, segment, now);
+        self.start_flush_upto(base, snapshot.into_iter().collect())
+    }
+
+    /// Makes `active`, the last of `segments`, the one that is appended to.
+    pub(crate) fn activate(&mut self, segments: Segments, active: Arc<Segment>, now: Now) {
+        self.shared.segments.store(Arc::new(segments));
+        self.active = active;
+        self.appender = Appender::new(now.wall);
+        self.publish_log_end();
+    }
+
+    /// Makes everything durable and leaves the directory as a clean stop leaves it: producers in a snapshot, indexes
+    /// complete. The log takes nothing more.
+    pub fn close_cleanly(mut self, now: Now) -> Result<Closed, Fault> {
+        self.check_writable()?;
+        let sealed = self.active.seal();
+        self.guard(sealed)?;
+        let env = Arc::clone(&self.shared.env);
+        let snapshot = self.snapshots.take(&env, &self.producers);
+        let snapshot = self.guard(snapshot)?;
+        self.dir_dirty |= snapshot.is_some();
+        let mut files: Vec<_> = snapshot.into_iter().collect();
+        if self.recovery_point() < self.log_end() {
+            let active = self.active.files_to_sync();
+            files.extend(self.guard(active)?);
+        }
+        if let Some(flush) = self.start_flush_upto(self.log_end(), files)? {
+            flush.run()?;
+            self.finish_flush(&flush, now.mono);
+        }
+        self.active.close_files();
+        Ok(Closed {
+            log_start: self.log_start(),
+            first_segment_base: self.first_segment_base(),
+            recovery_point: self.recovery_point(),
+        })
+    }
+}
+
+/// What the checkpoints say of a log that was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub log_start: Offset,
+    pub first_segment_base: Offset,
+    pub recovery_point: Offset,
+}

@@ -1,0 +1,375 @@
+//! One segment: a log file with its indexes. The writer appends; readers find batches by offset or timestamp without
+//! a lock on the data path.
+
+mod handle;
+mod offset_index;
+pub(crate) mod scan;
+mod search;
+mod time_index;
+mod txn_index;
+mod write;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use milena_base::{Offset, Timestamp};
+use milena_disk::{Disk, File, OpenMode};
+
+use crate::error::Fault;
+use crate::names::FileKind;
+use handle::Handle;
+use offset_index::OffsetIndex;
+pub use offset_index::{OFFSET_ENTRY_BYTES, OffsetEntry, parse_offset_index};
+use scan::{BatchView, Scan};
+use time_index::TimeIndex;
+pub use time_index::{TIME_ENTRY_BYTES, TimeEntry, parse_time_index};
+pub use txn_index::{AbortedTxn, TXN_ENTRY_BYTES, parse_txn_index};
+pub(crate) use write::{Appended, Appender};
+
+/// Where a log lives: shared by its writer, its readers and its segments.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub disk: Arc<dyn Disk>,
+    pub dir: PathBuf,
+}
+
+impl Env {
+    pub(crate) fn fault(&self, source: io::Error) -> Fault {
+        Fault::new(&self.dir, source)
+    }
+}
+
+/// Lengths of a segment's files, as the directory lists them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FileLens {
+    pub log: u64,
+    pub offset_index: Option<u64>,
+    pub time_index: Option<u64>,
+    pub txn_index: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    env: Arc<Env>,
+    base: Offset,
+    /// The next offset relative to `base` in the upper half, the length of the log file in the lower: one word, so
+    /// that readers see a pair that belongs together.
+    end: AtomicU64,
+    log: Handle,
+    offsets: OffsetIndex,
+    offsets_file: Handle,
+    times: Mutex<TimeIndex>,
+    times_file: Handle,
+    txns_len: AtomicU32,
+    txns_file: Handle,
+}
+
+/// A batch found in a segment's file.
+pub(crate) type Found = BatchView;
+
+impl Segment {
+    /// A segment whose files are there. Nothing is read: `next` is the offset behind its last record.
+    pub(crate) fn of_files(env: &Arc<Env>, base: Offset, lens: FileLens, next: Offset) -> Segment {
+        let segment = Segment {
+            env: Arc::clone(env),
+            base,
+            end: AtomicU64::new(0),
+            log: Handle::default(),
+            offsets: OffsetIndex::of_len(lens.offset_index.unwrap_or(0)),
+            offsets_file: Handle::default(),
+            times: Mutex::new(TimeIndex::of_len(lens.time_index.unwrap_or(0))),
+            times_file: Handle::default(),
+            txns_len: AtomicU32::new(lens.txn_index as u32),
+            txns_file: Handle::default(),
+        };
+        segment.set_end(next, lens.log as u32);
+        segment
+    }
+
+    /// Makes the files of an empty segment.
+    pub(crate) fn create(env: &Arc<Env>, base: Offset) -> io::Result<Segment> {
+        let path = FileKind::TxnIndex.path(&env.dir, base);
+        if env.disk.stat(&path)?.is_some() {
+            env.disk.remove_file(&path)?;
+        }
+        let empty = |kind: FileKind| {
+            let file = env
+                .disk
+                .open(&kind.path(&env.dir, base), OpenMode::Create)?;
+            if file.len()? > 0 {
+                file.set_len(0)?;
+            }
+            Ok::<_, io::Error>(file)
+        };
+        let mut segment = Segment::of_files(env, base, FileLens::default(), base);
+        segment.offsets_file = Handle::opened(empty(FileKind::OffsetIndex)?);
+        segment.times_file = Handle::opened(empty(FileKind::TimeIndex)?);
+        segment.log = Handle::opened(empty(FileKind::Log)?);
+        Ok(segment)
+    }
+
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// The offset behind the last record and the length of the log file, as one.
+    pub(crate) fn end(&self) -> (Offset, u32) {
+        let word = self.end.load(Ordering::Acquire);
+        (self.base + (word >> 32) as i64, word as u32)
+    }
+
+    pub(crate) fn next_offset(&self) -> Offset {
+        self.end().0
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        self.end().1
+    }
+
+    fn set_end(&self, next: Offset, size: u32) {
+        let relative = (next - self.base) as u64;
+        self.end
+            .store(relative << 32 | u64::from(size), Ordering::Release);
+    }
+
+    /// `offset` relative to the base, where an index can hold it.
+    pub(crate) fn relative(&self, offset: Offset) -> Option<u32> {
+        let relative = offset - self.base;
+        (0..=i64::from(i32::MAX))
+            .contains(&relative)
+            .then_some(relative as u32)
+    }
+
+    pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
+        kind.path(&self.env.dir, self.base)
+    }
+
+    fn open(&self, kind: FileKind) -> io::Result<Arc<dyn File>> {
+        self.env.disk.open(&self.path(kind), OpenMode::ReadWrite)
+    }
+
+    pub(crate) fn log_file(&self) -> io::Result<Arc<dyn File>> {
+        self.log.get(|| self.open(FileKind::Log))
+    }
+
+    fn offsets_file(&self) -> io::Result<Arc<dyn File>> {
+        self.offsets_file.get(|| {
+            let path = self.path(FileKind::OffsetIndex);
+            self.env.disk.open(&path, OpenMode::Create)
+        })
+    }
+
+    fn times_file(&self) -> io::Result<Arc<dyn File>> {
+        self.times_file.get(|| {
+            let path = self.path(FileKind::TimeIndex);
+            self.env.disk.open(&path, OpenMode::Create)
+        })
+    }
+
+    fn times(&self) -> MutexGuard<'_, TimeIndex> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loaded_times(&self) -> io::Result<MutexGuard<'_, TimeIndex>> {
+        let mut times = self.times();
+        if !times.is_loaded() {
+            times.load(&*self.times_file()?)?;
+        }
+        Ok(times)
+    }
+
+    /// The first batch that holds `offset` or anything behind it, below the file position `end`.
+    pub(crate) fn find(&self, offset: Offset, end: u32) -> io::Result<Option<Found>> {
+        let file = self.log_file()?;
+        let mut scan = Scan::small(file, self.start_for(offset, end)?, end);
+        while let Some(batch) = scan.next()? {
+            if batch.last_offset >= offset {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where to start a walk that looks for `offset`. The index is only a hint: an entry that does not point at the
+    /// batch it names is passed over.
+    fn start_for(&self, offset: Offset, end: u32) -> io::Result<u32> {
+        let relative = (offset - self.base).clamp(0, i64::from(i32::MAX)) as u32;
+        let entry = match self.offsets.floor(relative, || self.offsets_file()) {
+            Ok(Some(entry)) if entry.position < end => entry,
+            Ok(_) => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        match self.points_right(entry, end)? {
+            true => Ok(entry.position),
+            false => Ok(0),
+        }
+    }
+
+    fn points_right(&self, entry: OffsetEntry, end: u32) -> io::Result<bool> {
+        let mut scan = Scan::small(self.log_file()?, entry.position, end);
+        Ok(match scan.step()? {
+            scan::Step::Batch(batch) => batch.last_offset == entry.offset(self.base),
+            _ => false,
+        })
+    }
+
+    /// The offset behind the last batch of a file of `size` bytes, found from the last index entry on. `None` where
+    /// the index or the end of the file is not as it should be.
+    pub(crate) fn read_next_offset(&self, size: u32) -> io::Result<Option<Offset>> {
+        if size == 0 {
+            return Ok((self.offsets.count() == 0).then_some(self.base));
+        }
+        let last = match self.offsets.last(|| self.offsets_file()) {
+            Ok(last) => last,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let start = match last {
+            Some(entry) if entry.position < size && self.points_right(entry, size)? => {
+                entry.position
+            }
+            Some(_) => return Ok(None),
+            None => 0,
+        };
+        let mut scan = Scan::small(self.log_file()?, start, size);
+        let (mut next, mut end) = (self.base, start);
+        loop {
+            match scan.step()? {
+                scan::Step::Batch(batch) => {
+                    next = batch.last_offset + 1;
+                    end = batch.end();
+                }
+                scan::Step::End => return Ok((end == size).then_some(next)),
+                scan::Step::Corrupt => return Ok(None),
+            }
+        }
+    }
+
+    pub(crate) fn set_next_offset(&self, next: Offset) {
+        self.set_end(next, self.size());
+    }
+
+    /// The largest timestamp of a record, and the last offset of the batch that has it.
+    pub(crate) fn largest_timestamp(&self) -> io::Result<Option<(Timestamp, Offset)>> {
+        let largest = self.loaded_times()?.largest();
+        Ok(largest.map(|entry| (entry.timestamp, entry.offset(self.base))))
+    }
+
+    /// The largest timestamp or, without timestamps, when the file was last written: what retention goes by.
+    pub(crate) fn age_timestamp(&self) -> io::Result<Timestamp> {
+        if let Some((timestamp, _)) = self.largest_timestamp()? {
+            return Ok(timestamp);
+        }
+        let stat = self.env.disk.stat(&self.path(FileKind::Log))?;
+        Ok(stat.map_or(Timestamp::NONE, |stat| stat.modified))
+    }
+
+    /// The batches that may hold the first record with a timestamp of at least `timestamp` and an offset of at least
+    /// `from`.
+    pub(crate) fn scan_for_timestamp(
+        &self,
+        timestamp: Timestamp,
+        from: Offset,
+    ) -> io::Result<Scan<scan::SmallWindow>> {
+        let times = self.loaded_times()?;
+        let entry = match times.floor(timestamp, || self.times_file()) {
+            Ok(entry) => entry,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(error),
+        };
+        drop(times);
+        let near = entry.map_or(self.base, |entry| entry.offset(self.base));
+        self.scan_from(near.max(from))
+    }
+
+    /// The batches from shortly before `offset` on.
+    pub(crate) fn scan_from(&self, offset: Offset) -> io::Result<Scan<scan::SmallWindow>> {
+        let size = self.size();
+        let start = self.start_for(offset, size)?;
+        Ok(Scan::small(self.log_file()?, start, size))
+    }
+
+    /// The batches from the first that holds `offset` or anything behind it, up to the position `end`, in large
+    /// reads.
+    pub(crate) fn sweep_from(&self, offset: Offset, end: u32) -> io::Result<Scan<Vec<u8>>> {
+        let start = self.start_for(offset, end)?;
+        Ok(Scan::large(self.log_file()?, start, end))
+    }
+
+    /// An offset that a slice of the file up to `position` certainly does not reach beyond.
+    pub(crate) fn upper_bound_at(&self, position: u64) -> io::Result<Option<Offset>> {
+        let entry = self
+            .offsets
+            .first_at_position(position, || self.offsets_file())?;
+        Ok(entry.map(|entry| entry.offset(self.base)))
+    }
+
+    /// The aborted transactions whose markers are in this segment.
+    pub(crate) fn aborted_txns(&self) -> io::Result<Vec<AbortedTxn>> {
+        let length = self.txns_len.load(Ordering::Acquire) as usize;
+        if length < TXN_ENTRY_BYTES {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; length];
+        let file = self.txns_file.get(|| self.open(FileKind::TxnIndex))?;
+        file.read_exact_at(&mut bytes, 0)?;
+        parse_txn_index(&bytes)
+            .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))
+    }
+
+    /// Closes the files that nobody has used since the last call.
+    pub(crate) fn close_idle_files(&self) {
+        for handle in [
+            &self.log,
+            &self.offsets_file,
+            &self.times_file,
+            &self.txns_file,
+        ] {
+            handle.close_if_idle();
+        }
+    }
+
+    pub(crate) fn close_files(&self) {
+        for handle in [
+            &self.log,
+            &self.offsets_file,
+            &self.times_file,
+            &self.txns_file,
+        ] {
+            handle.close();
+        }
+    }
+
+    /// The files that a flush of this segment has to sync; only those that exist.
+    pub(crate) fn files_to_sync(&self) -> io::Result<Vec<Arc<dyn File>>> {
+        let mut files = vec![self.log_file()?, self.offsets_file()?, self.times_file()?];
+        if self.txns_len.load(Ordering::Acquire) > 0 {
+            files.push(self.txns_file.get(|| self.open(FileKind::TxnIndex))?);
+        }
+        Ok(files)
+    }
+}
+
+/// Renames a segment's files to `.deleted`; they are removed later, by [`remove_files`]. Returns the new names.
+pub(crate) fn rename_to_deleted(env: &Env, base: Offset) -> io::Result<Vec<PathBuf>> {
+    let mut renamed = Vec::new();
+    for kind in FileKind::SEGMENT {
+        let path = kind.path(&env.dir, base);
+        let target = deleted_name(&path);
+        match env.disk.rename(&path, &target) {
+            Ok(()) => renamed.push(target),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(renamed)
+}
+
+pub(crate) fn deleted_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(crate::names::DELETED);
+    PathBuf::from(name)
+}

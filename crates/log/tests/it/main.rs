@@ -1,0 +1,4 @@
+//! `milena-log` from outside: a real directory, whole lives of a log.
+
+mod basics;
+mod harness;
