@@ -33,7 +33,10 @@ impl Address {
 
     /// The list of `bootstrap.servers`; at least one.
     pub fn parse_list(text: &str) -> Result<Vec<Address>, Error> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         let list = parts
             .map(|part| {
                 let wrong = || Error::Config(format!("Invalid url in bootstrap.servers: {part}"));
@@ -43,7 +46,8 @@ impl Address {
         match list.is_empty() {
             false => Ok(list),
             true => Err(Error::Config(
-                "No bootstrap urls given in bootstrap.servers: host:port[,host:port…] is needed".into(),
+                "No bootstrap urls given in bootstrap.servers: host:port[,host:port…] is needed"
+                    .into(),
             )),
         }
     }

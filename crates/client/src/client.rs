@@ -111,7 +111,8 @@ impl Client {
 
     /// An open connection to the target.
     pub async fn connection(&mut self, target: Target) -> Result<Arc<Connection>, Error> {
-        self.connections.retain(|_, connection| connection.is_open());
+        self.connections
+            .retain(|_, connection| connection.is_open());
         match target {
             Target::Any => self.any().await,
             Target::Node(id) => self.node(id).await,
@@ -132,7 +133,12 @@ impl Client {
         let mut known: Vec<(i32, Address)> = Vec::new();
         known.extend(self.nodes.values().map(|n| (n.id, n.address.clone())));
         self.random.shuffle(&mut known);
-        let mut first: Vec<(i32, Address)> = self.config.bootstrap.iter().cloned().enumerate()
+        let mut first: Vec<(i32, Address)> = self
+            .config
+            .bootstrap
+            .iter()
+            .cloned()
+            .enumerate()
             .map(|(i, address)| (-1 - i as i32, address))
             .collect();
         self.random.shuffle(&mut first);
@@ -336,7 +342,9 @@ impl Client {
                 Error::check(found.error_code, found.error_message.as_deref())?;
                 (found.node_id, &found.host, found.port)
             }
-            None if batched => return Err(Error::refused(ErrorCode::CoordinatorNotAvailable, None)),
+            None if batched => {
+                return Err(Error::refused(ErrorCode::CoordinatorNotAvailable, None));
+            }
             None => {
                 Error::check(answer.error_code, answer.error_message.as_deref())?;
                 (answer.node_id, &answer.host, answer.port)

@@ -128,7 +128,9 @@ impl Properties<'_> {
 }
 
 pub(crate) fn invalid(key: &str, value: &str, why: &str) -> Error {
-    Error::Config(format!("Invalid value {value} for configuration {key}: {why}"))
+    Error::Config(format!(
+        "Invalid value {value} for configuration {key}: {why}"
+    ))
 }
 
 #[cfg(test)]

@@ -226,7 +226,10 @@ impl Connection {
 
 fn disconnected(peer: &str, shared: &Mutex<Shared>) -> Error {
     let shared = shared.lock().expect("no task panics with the lock");
-    let why = shared.ended.as_deref().unwrap_or("the connection is closed");
+    let why = shared
+        .ended
+        .as_deref()
+        .unwrap_or("the connection is closed");
     Error::Disconnected {
         peer: peer.to_string(),
         why: why.to_string(),
@@ -291,9 +294,7 @@ async fn write(
                 return;
             }
             if let Some(answer) = outgoing.answer {
-                shared
-                    .waiting
-                    .push_back((outgoing.correlation_id, answer));
+                shared.waiting.push_back((outgoing.correlation_id, answer));
             }
         }
         if let Err(error) = socket.write_all(&outgoing.bytes).await {

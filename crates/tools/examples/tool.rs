@@ -3,10 +3,5 @@
 fn main() {
     let mut args = std::env::args_os().skip(1);
     let name = args.next().unwrap_or_default();
-    let status = milena_tools::run(&name.to_string_lossy(), args.collect());
-    std::process::exit(status.unwrap_or_else(|| {
-        let names: Vec<&str> = milena_tools::names().collect();
-        eprintln!("{} is none of: {}", name.display(), names.join(", "));
-        2
-    }));
+    std::process::exit(milena_tools::run(&name.to_string_lossy(), args.collect()));
 }

@@ -22,9 +22,9 @@ pub fn load(path: &str) -> Result<Properties, String> {
 pub fn pairs(args: &[&str]) -> Result<Properties, String> {
     let mut properties = Properties::new();
     for arg in args.iter().filter(|arg| !arg.is_empty()) {
-        let (key, value) = arg.split_once('=').ok_or_else(|| {
-            format!("Missing value for key {arg}")
-        })?;
+        let (key, value) = arg
+            .split_once('=')
+            .ok_or_else(|| format!("Missing value for key {arg}"))?;
         properties.insert(key.to_string(), value.to_string());
     }
     Ok(properties)
@@ -55,5 +55,9 @@ pub fn warn(error: &Error) {
 /// Randomness from the system, by the way std seeds its maps.
 pub fn seed() -> Prng {
     use std::hash::{BuildHasher, Hasher};
-    Prng::new(std::collections::hash_map::RandomState::new().build_hasher().finish())
+    Prng::new(
+        std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish(),
+    )
 }

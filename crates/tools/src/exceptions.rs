@@ -14,22 +14,46 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("RECORD_LIST_TOO_LARGE", "RecordBatchTooLargeException"),
     ("TOPIC_AUTHORIZATION_FAILED", "TopicAuthorizationException"),
     ("GROUP_AUTHORIZATION_FAILED", "GroupAuthorizationException"),
-    ("CLUSTER_AUTHORIZATION_FAILED", "ClusterAuthorizationException"),
+    (
+        "CLUSTER_AUTHORIZATION_FAILED",
+        "ClusterAuthorizationException",
+    ),
     ("TOPIC_ALREADY_EXISTS", "TopicExistsException"),
     ("INVALID_CONFIG", "InvalidConfigurationException"),
-    ("OUT_OF_ORDER_SEQUENCE_NUMBER", "OutOfOrderSequenceException"),
+    (
+        "OUT_OF_ORDER_SEQUENCE_NUMBER",
+        "OutOfOrderSequenceException",
+    ),
     ("DUPLICATE_SEQUENCE_NUMBER", "DuplicateSequenceException"),
     ("INVALID_PRODUCER_ID_MAPPING", "InvalidPidMappingException"),
     ("INVALID_TRANSACTION_TIMEOUT", "InvalidTxnTimeoutException"),
-    ("TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "TransactionalIdAuthorizationException"),
+    (
+        "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+        "TransactionalIdAuthorizationException",
+    ),
     ("KAFKA_STORAGE_ERROR", "KafkaStorageException"),
     ("SASL_AUTHENTICATION_FAILED", "SaslAuthenticationException"),
-    ("DELEGATION_TOKEN_AUTH_DISABLED", "DelegationTokenDisabledException"),
-    ("DELEGATION_TOKEN_REQUEST_NOT_ALLOWED", "UnsupportedByAuthenticationException"),
-    ("DELEGATION_TOKEN_AUTHORIZATION_FAILED", "DelegationTokenAuthorizationException"),
+    (
+        "DELEGATION_TOKEN_AUTH_DISABLED",
+        "DelegationTokenDisabledException",
+    ),
+    (
+        "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED",
+        "UnsupportedByAuthenticationException",
+    ),
+    (
+        "DELEGATION_TOKEN_AUTHORIZATION_FAILED",
+        "DelegationTokenAuthorizationException",
+    ),
     ("NON_EMPTY_GROUP", "GroupNotEmptyException"),
-    ("PRINCIPAL_DESERIALIZATION_FAILURE", "PrincipalDeserializationException"),
-    ("FETCH_SESSION_TOPIC_ID_ERROR", "FetchSessionTopicIdException"),
+    (
+        "PRINCIPAL_DESERIALIZATION_FAILURE",
+        "PrincipalDeserializationException",
+    ),
+    (
+        "FETCH_SESSION_TOPIC_ID_ERROR",
+        "FetchSessionTopicIdException",
+    ),
     ("INVALID_REGULAR_EXPRESSION", "InvalidRegularExpression"),
     ("UNKNOWN_SERVER_ERROR", "UnknownServerException"),
 ];
@@ -62,7 +86,10 @@ mod tests {
         assert_eq!(name(ErrorCode::GroupIdNotFound), "GroupIdNotFoundException");
         assert_eq!(name(ErrorCode::NonEmptyGroup), "GroupNotEmptyException");
         for (code, _) in OTHERWISE {
-            assert!(ErrorCode::ALL.iter().any(|known| known.name() == *code), "{code}");
+            assert!(
+                ErrorCode::ALL.iter().any(|known| known.name() == *code),
+                "{code}"
+            );
         }
     }
 }

@@ -39,6 +39,10 @@ mod tests {
         let takes = |pattern: &str, name: &str| NameFilter::new(pattern).unwrap().takes(name);
         assert!(takes("al.*|delta", "alpha") && takes("a, delta", "delta") && takes("'a'", "a"));
         assert!(!takes("al", "alpha") && !takes("a|b", "ab"));
-        assert!(NameFilter::new("foo[").unwrap_err().starts_with("foo[ is an invalid regex"));
+        assert!(
+            NameFilter::new("foo[")
+                .unwrap_err()
+                .starts_with("foo[ is an invalid regex")
+        );
     }
 }

@@ -19,20 +19,28 @@ pub use say::version;
 
 type Tool = fn(Vec<String>) -> i32;
 
-const TOOLS: &[(&str, Tool)] = &[
-    ("kafka-topics", topics::main),
-    ("kafka-console-producer", console_producer::main),
-];
-
-/// The names that [`run`] knows, as the scripts in `bin/` are called without `.sh`.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    TOOLS.iter().map(|(name, _)| *name)
+macro_rules! tools {
+    ($($name:literal => $main:path,)*) => {
+        /// The names that [`run`] knows: those of the scripts in `bin/`, without `.sh`.
+        pub const NAMES: &[&str] = &[$($name),*];
+        const MAINS: &[Tool] = &[$($main),*];
+    };
 }
 
-/// Runs a tool to its end and returns its exit status. The name is that of the script, with or without `.sh`.
-pub fn run(name: &str, args: Vec<OsString>) -> Option<i32> {
+tools! {
+    "kafka-console-producer" => console_producer::main,
+    "kafka-topics" => topics::main,
+}
+
+/// Runs a tool to its end and returns its exit status. The name is one of [`NAMES`], with or without `.sh`.
+pub fn run(name: &str, args: Vec<OsString>) -> i32 {
     let name = name.strip_suffix(".sh").unwrap_or(name);
-    let (_, tool) = TOOLS.iter().find(|(known, _)| *known == name)?;
-    let args = args.into_iter().map(|arg| arg.to_string_lossy().into_owned());
-    Some(tool(args.collect()))
+    let Some(at) = NAMES.iter().position(|known| *known == name) else {
+        eprintln!("There is no tool {name}. There are: {}.", NAMES.join(", "));
+        return 2;
+    };
+    let args = args
+        .into_iter()
+        .map(|arg| arg.to_string_lossy().into_owned());
+    MAINS[at](args.collect())
 }

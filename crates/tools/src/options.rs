@@ -50,6 +50,7 @@ impl Flag {
         }
     }
 
+    #[allow(dead_code)]
     pub const fn with(self, needs: &'static [&'static str]) -> Flag {
         Flag { needs, ..self }
     }
@@ -64,10 +65,9 @@ impl Flag {
     }
 }
 
-/// A tool: its name, a sentence about it, its flags.
+/// A tool: a sentence about it, and its flags.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    pub tool: &'static str,
     pub about: &'static str,
     pub flags: &'static [Flag],
 }
@@ -105,7 +105,8 @@ impl Spec {
                 Arg::None => value = None,
                 Arg::Required(_) if value.is_none() => {
                     let next = args.next().cloned();
-                    value = Some(next.ok_or_else(|| format!("Option {name} requires an argument"))?);
+                    value =
+                        Some(next.ok_or_else(|| format!("Option {name} requires an argument"))?);
                 }
                 Arg::Optional(_) if value.is_none() => {
                     value = args.next_if(|next| !next.starts_with('-')).cloned();
@@ -235,7 +236,9 @@ impl Options {
 
     /// Kafka's `checkInvalidArgs`: none of `others` beside `used`.
     pub fn exclude(&self, used: &str, others: &[&str]) -> Result<(), String> {
-        let clash = others.iter().find(|other| **other != used && self.has(other));
+        let clash = others
+            .iter()
+            .find(|other| **other != used && self.has(other));
         match clash {
             Some(other) if self.has(used) => Err(format!(
                 "Option \"[{used}]\" can't be used with option \"[{other}]\""
@@ -249,7 +252,13 @@ impl Options {
             let alone = !flag.needs.iter().any(|need| self.given.contains_key(need));
             self.given.contains_key(flag.name) && !flag.needs.is_empty() && alone
         };
-        let lacking: Vec<&str> = self.spec.flags.iter().filter(lacks).map(|flag| flag.name).collect();
+        let lacking: Vec<&str> = self
+            .spec
+            .flags
+            .iter()
+            .filter(lacks)
+            .map(|flag| flag.name)
+            .collect();
         match lacking.is_empty() || self.given.contains_key("help") {
             true => Ok(()),
             false => Err(format!(

@@ -62,7 +62,10 @@ pub fn version() -> String {
 /// Writes to stdout. When nobody reads it any more the tool ends without a word, as a pipeline expects.
 pub fn out(text: impl Display) {
     let mut stdout = std::io::stdout().lock();
-    if write!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+    if write!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .is_err()
+    {
         std::process::exit(1);
     }
 }
@@ -96,7 +99,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -105,7 +112,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub fn with_exception(error: &Error) -> String {
     let class = match error {
         Error::Refused { code, .. } => exception(*code),
-        Error::TimedOut { .. } | Error::NoAnswer { .. } => "org.apache.kafka.common.errors.TimeoutException".into(),
+        Error::TimedOut { .. } | Error::NoAnswer { .. } => {
+            "org.apache.kafka.common.errors.TimeoutException".into()
+        }
         Error::Config(_) => "org.apache.kafka.common.config.ConfigException".into(),
         Error::Unsupported { .. } => {
             "org.apache.kafka.common.errors.UnsupportedVersionException".into()

@@ -66,8 +66,13 @@ impl QueuedBatch {
             value: record.value.as_deref(),
             headers: &headers,
         };
-        let builder = self.builder.as_mut().expect("only an open batch takes records");
-        builder.append(new).map_err(|error| Error::Config(error.to_string()))?;
+        let builder = self
+            .builder
+            .as_mut()
+            .expect("only an open batch takes records");
+        builder
+            .append(new)
+            .map_err(|error| Error::Config(error.to_string()))?;
         self.records.push(record.sizes());
         Ok(())
     }
@@ -81,6 +86,8 @@ impl QueuedBatch {
             };
             self.bytes = Some(builder.build().to_bytes());
         }
-        self.bytes.clone().expect("a batch without builder has bytes")
+        self.bytes
+            .clone()
+            .expect("a batch without builder has bytes")
     }
 }

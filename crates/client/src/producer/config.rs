@@ -82,7 +82,11 @@ fn idempotence(
 fn codec(read: &Properties) -> Result<Codec, Error> {
     let name = read.text("compression.type").unwrap_or("none");
     let compression = Compression::from_name(name).ok_or_else(|| {
-        invalid("compression.type", name, "String must be one of: none, gzip, snappy, lz4, zstd")
+        invalid(
+            "compression.type",
+            name,
+            "String must be one of: none, gzip, snappy, lz4, zstd",
+        )
     })?;
     let mut codec = Codec::of(compression);
     let key = match compression {
@@ -96,7 +100,12 @@ fn codec(read: &Properties) -> Result<Codec, Error> {
         Compression::Lz4 => (1, 17),
         _ => (-131_072, 22),
     };
-    let level = read.long(key, codec.level.into(), i64::from(i32::MIN), i64::from(i32::MAX))?;
+    let level = read.long(
+        key,
+        codec.level.into(),
+        i64::from(i32::MIN),
+        i64::from(i32::MAX),
+    )?;
     if !(min..=max).contains(&level) || (compression == Compression::Gzip && level == 0) {
         let why = format!("Value must be between {min} and {max}");
         return Err(invalid(key, &level.to_string(), &why));
@@ -129,6 +138,12 @@ mod tests {
             "Invalid value 7 for configuration acks: String must be one of: all, -1, 0, 1"
         );
         assert!(config(&[("compression.type", "brotli")]).is_err());
-        assert!(config(&[("compression.type", "gzip"), ("compression.gzip.level", "12")]).is_err());
+        assert!(
+            config(&[
+                ("compression.type", "gzip"),
+                ("compression.gzip.level", "12")
+            ])
+            .is_err()
+        );
     }
 }

@@ -121,9 +121,15 @@ impl Producer {
         self.know(&record.topic).await?;
         self.wait_for_room(bytes).await?;
         let partition = self.partition_of(&record, bytes)?;
-        let queue = self.queues.entry((record.topic.clone(), partition)).or_default();
+        let queue = self
+            .queues
+            .entry((record.topic.clone(), partition))
+            .or_default();
         let batch_bytes = self.config.batch_bytes;
-        if queue.back().is_none_or(|last| !last.takes(&record, batch_bytes)) {
+        if queue
+            .back()
+            .is_none_or(|last| !last.takes(&record, batch_bytes))
+        {
             if let Some(last) = queue.back_mut() {
                 last.full = true;
             }
@@ -134,28 +140,36 @@ impl Producer {
 
     /// Metadata of a topic, waited for.
     async fn know(&mut self, topic: &Str) -> Result<(), Error> {
-        if self.client.topic(topic).is_some_and(|t| !t.partitions.is_empty()) {
+        if self
+            .client
+            .topic(topic)
+            .is_some_and(|t| !t.partitions.is_empty())
+        {
             return Ok(());
         }
         let block_max = self.config.block_max;
         let names = [topic.clone()];
-        let known = self.client.retry_within("metadata", block_max, async |client: &mut Client| {
-            let answer = client.metadata_once(Some(&names), true).await?;
-            let found = answer.topics.first();
-            let code = found.map_or(ErrorCode::UnknownTopicOrPartition.code(), |t| t.error_code);
-            let invalid = ErrorCode::InvalidTopicException;
-            if code == invalid.code() {
-                let message = format!("Invalid topics: [{}]", names[0]);
-                return Err(Error::refused(invalid, Some(&message)));
-            }
-            Error::check(code, None)
-        });
+        let known = self
+            .client
+            .retry_within("metadata", block_max, async |client: &mut Client| {
+                let answer = client.metadata_once(Some(&names), true).await?;
+                let found = answer.topics.first();
+                let code =
+                    found.map_or(ErrorCode::UnknownTopicOrPartition.code(), |t| t.error_code);
+                let invalid = ErrorCode::InvalidTopicException;
+                if code == invalid.code() {
+                    let message = format!("Invalid topics: [{}]", names[0]);
+                    return Err(Error::refused(invalid, Some(&message)));
+                }
+                Error::check(code, None)
+            });
         self.metadata_since = Instant::now();
         match known.await {
             Err(Error::TimedOut { last, .. }) => {
                 let why = last.map_or(String::new(), |last| format!(" Last: {last}."));
                 let waited = block_max.as_millis();
-                let message = format!("Topic {topic} not present in metadata after {waited} ms.{why}");
+                let message =
+                    format!("Topic {topic} not present in metadata after {waited} ms.{why}");
                 Err(Error::refused(ErrorCode::RequestTimedOut, Some(&message)))
             }
             other => other,
@@ -163,7 +177,10 @@ impl Producer {
     }
 
     fn partition_of(&mut self, record: &Record, bytes: usize) -> Result<i32, Error> {
-        let topic = self.client.topic(&record.topic).expect("its metadata is known");
+        let topic = self
+            .client
+            .topic(&record.topic)
+            .expect("its metadata is known");
         let partitions = &topic.partitions;
         if let Some(partition) = record.partition {
             return match partitions.contains_key(&partition) {
@@ -194,7 +211,9 @@ impl Producer {
         while self.queued_bytes() + bytes > self.config.buffer_bytes_max {
             if Instant::now() >= deadline || self.queues.is_empty() {
                 let max = self.config.block_max.as_millis();
-                let message = format!("Failed to allocate {bytes} bytes within the configured max blocking time {max} ms.");
+                let message = format!(
+                    "Failed to allocate {bytes} bytes within the configured max blocking time {max} ms."
+                );
                 return Err(Error::refused(ErrorCode::RequestTimedOut, Some(&message)));
             }
             let soon = Instant::now() + Duration::from_millis(100);
@@ -274,12 +293,14 @@ impl Producer {
             producer_epoch: -1,
             ..Default::default()
         };
-        let given = self.client.retry("initProducerId", async |client: &mut Client| {
-            let connection = client.connection(Target::Any).await?;
-            let answer: InitProducerIdResponse = connection.call(&request).await?;
-            Error::check(answer.error_code, None)?;
-            Ok(answer)
-        });
+        let given = self
+            .client
+            .retry("initProducerId", async |client: &mut Client| {
+                let connection = client.connection(Target::Any).await?;
+                let answer: InitProducerIdResponse = connection.call(&request).await?;
+                Error::check(answer.error_code, None)?;
+                Ok(answer)
+            });
         let given = given.await?;
         self.identity = Some(Identity {
             id: given.producer_id,

@@ -43,7 +43,11 @@ impl Partitioner {
         let before = self.sticky.get(topic).map(|sticky| sticky.partition);
         let others = available.iter().filter(|p| Some(**p) != before);
         let others: Vec<i32> = others.copied().collect();
-        let among = if others.is_empty() { available } else { &others };
+        let among = if others.is_empty() {
+            available
+        } else {
+            &others
+        };
         let partition = among[random.below(among.len() as u64) as usize];
         let sticky = Sticky { partition, bytes };
         self.sticky.insert(topic.clone(), sticky);
@@ -86,7 +90,10 @@ mod tests {
             ("foobar", -790332482),
             ("a-little-bit-long-string", -985981536),
             ("a-little-bit-longer-string", -1486304829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58897971,
+            ),
         ] {
             assert_eq!(murmur2(key.as_bytes()), hash, "{key}");
         }

@@ -34,11 +34,17 @@ impl Producer {
             if !all && !first.full && queue.len() == 1 {
                 due = due.max(first.created + self.config.linger);
             }
-            let leader = self.client.topic(&place.0).and_then(|t| t.partitions.get(&place.1));
+            let leader = self
+                .client
+                .topic(&place.0)
+                .and_then(|t| t.partitions.get(&place.1));
             match leader {
                 _ if due > now => look_again = Some(look_again.map_or(due, |at| at.min(due))),
                 Some(leader) if leader.node >= 0 => {
-                    by_leader.entry(leader.node).or_default().push(place.clone());
+                    by_leader
+                        .entry(leader.node)
+                        .or_default()
+                        .push(place.clone());
                 }
                 _ => self.refresh_metadata = true,
             }
@@ -56,7 +62,9 @@ impl Producer {
             Ok(connection) => connection,
             Err(error) => {
                 self.refresh_metadata = true;
-                return places.iter().for_each(|place| self.failed_try(place, error.clone()));
+                return places
+                    .iter()
+                    .for_each(|place| self.failed_try(place, error.clone()));
             }
         };
         let request = self.request(&mut places);
@@ -88,7 +96,10 @@ impl Producer {
         let mut bytes = 0;
         let mut taken = Vec::new();
         for place in places.drain(..) {
-            let queue = self.queues.get_mut(&place).expect("only queued partitions are due");
+            let queue = self
+                .queues
+                .get_mut(&place)
+                .expect("only queued partitions are due");
             let batch = queue.front_mut().expect("queues are not empty");
             if bytes > 0 && bytes + batch.size() > self.config.request_bytes_max {
                 continue;
@@ -104,12 +115,17 @@ impl Producer {
             batch.tries += 1;
             let records = batch.seal(producer);
             bytes += records.len();
-            let id = self.client.topic(&place.0).map_or(Uuid::ZERO, |topic| topic.id);
-            let topic = topics.entry(place.0.clone()).or_insert_with(|| TopicProduceData {
-                name: place.0.clone(),
-                topic_id: id,
-                partition_data: Vec::new(),
-            });
+            let id = self
+                .client
+                .topic(&place.0)
+                .map_or(Uuid::ZERO, |topic| topic.id);
+            let topic = topics
+                .entry(place.0.clone())
+                .or_insert_with(|| TopicProduceData {
+                    name: place.0.clone(),
+                    topic_id: id,
+                    partition_data: Vec::new(),
+                });
             topic.partition_data.push(PartitionProduceData {
                 index: place.1,
                 records: Some(Records::Bytes(records)),
@@ -120,7 +136,11 @@ impl Producer {
         ProduceRequest {
             transactional_id: None,
             acks: self.config.acks,
-            timeout_ms: self.config.request_timeout.as_millis().min(i32::MAX as u128) as i32,
+            timeout_ms: self
+                .config
+                .request_timeout
+                .as_millis()
+                .min(i32::MAX as u128) as i32,
             topic_data: topics.into_values().collect(),
         }
     }
@@ -131,7 +151,9 @@ impl Producer {
             Ok(response) => response,
             Err(error) => {
                 self.refresh_metadata = true;
-                return places.iter().for_each(|place| self.failed_try(place, error.clone()));
+                return places
+                    .iter()
+                    .for_each(|place| self.failed_try(place, error.clone()));
             }
         };
         for place in &places {
@@ -147,14 +169,20 @@ impl Producer {
         response: &'a ProduceResponse,
         place: &Place,
     ) -> Option<&'a PartitionProduceResponse> {
-        let id = self.client.topic(&place.0).map_or(Uuid::ZERO, |topic| topic.id);
+        let id = self
+            .client
+            .topic(&place.0)
+            .map_or(Uuid::ZERO, |topic| topic.id);
         let is_it = |name: &Str, topic_id: Uuid| match name.is_empty() {
             true => topic_id == id,
             false => *name == place.0,
         };
         let mut topics = response.responses.iter();
         let topic = topics.find(|topic| is_it(&topic.name, topic.topic_id))?;
-        topic.partition_responses.iter().find(|part| part.index == place.1)
+        topic
+            .partition_responses
+            .iter()
+            .find(|part| part.index == place.1)
     }
 
     fn take_part(&mut self, place: &Place, part: &PartitionProduceResponse) {
@@ -199,7 +227,9 @@ impl Producer {
     /// The first batch of a partition will not be written. Its sequences are spent, so that a new identity is
     /// needed; batches that were already sent under the old one keep it.
     fn give_up(&mut self, place: &Place, error: Error) {
-        let Some(batch) = self.take_first(place) else { return };
+        let Some(batch) = self.take_first(place) else {
+            return;
+        };
         if batch.bytes.is_some() {
             self.identity = None;
         }
@@ -215,7 +245,9 @@ impl Producer {
     pub(super) fn give_up_expired(&mut self) {
         let limit = self.config.delivery_timeout;
         let expired = |(place, queue): (&Place, &VecDeque<QueuedBatch>)| {
-            let first = queue.front().filter(|first| first.created.elapsed() > limit)?;
+            let first = queue
+                .front()
+                .filter(|first| first.created.elapsed() > limit)?;
             let busy = self.busy.values().flatten().any(|busy| busy == place);
             (!busy).then(|| (place.clone(), first.records.len()))
         };
@@ -227,7 +259,10 @@ impl Producer {
                 place.1,
                 limit.as_millis()
             );
-            self.give_up(&place, Error::refused(ErrorCode::RequestTimedOut, Some(&message)));
+            self.give_up(
+                &place,
+                Error::refused(ErrorCode::RequestTimedOut, Some(&message)),
+            );
         }
     }
 }

@@ -7,34 +7,120 @@ use crate::say::{self, Stop, out};
 pub const LINE_READER: &str = "org.apache.kafka.tools.LineMessageReader";
 
 pub const SPEC: Spec = Spec {
-    tool: "kafka-console-producer",
     about: "Reads lines from standard input and writes each as a record to a topic.",
     flags: &[
         HELP,
         VERSION,
         value("topic", "topic", "REQUIRED: the topic to write to."),
-        value("bootstrap-server", "server to connect to", "REQUIRED: brokers to begin with, host:port[,host:port…]."),
-        switch("sync", "Wait for the answer to each record before the next is read."),
-        value("compression-codec", "compression-codec", "none, gzip, snappy, lz4 or zstd; gzip where the flag has no value.").optional(),
+        value(
+            "bootstrap-server",
+            "server to connect to",
+            "REQUIRED: brokers to begin with, host:port[,host:port…].",
+        ),
+        switch(
+            "sync",
+            "Wait for the answer to each record before the next is read.",
+        ),
+        value(
+            "compression-codec",
+            "compression-codec",
+            "none, gzip, snappy, lz4 or zstd; gzip where the flag has no value.",
+        )
+        .optional(),
         value("batch-size", "size", "Bytes of a batch (batch.size).").or("16384"),
-        value("message-send-max-retries", "retries", "How often a failed batch is sent again (retries).").or("3"),
-        value("retry-backoff-ms", "ms", "Pause before another try (retry.backoff.ms).").or("100"),
-        value("timeout", "timeout_ms", "How long a record waits for others to share a batch (linger.ms).").or("1000"),
-        value("request-required-acks", "request required acks", "Whose answer counts: 0, 1, -1 or all (acks).").or("-1"),
-        value("request-timeout-ms", "request timeout ms", "How long one answer is waited for (request.timeout.ms).").or("1500"),
-        value("metadata-expiry-ms", "metadata expiration interval", "After how long metadata is asked for again (metadata.max.age.ms).").or("300000"),
-        value("max-block-ms", "max block on send", "How long to wait for metadata or room (max.block.ms).").or("60000"),
-        value("max-memory-bytes", "total memory in bytes", "Bytes of records that may wait (buffer.memory).").or("33554432"),
-        value("max-partition-memory-bytes", "memory in bytes per partition", "Deprecated: as --batch-size, and stronger.").or("16384"),
-        value("line-reader", "reader_class", "The reader; only Kafka's line reader is known.").or(LINE_READER),
-        value("socket-buffer-size", "size", "Taken and ignored: the system sizes the buffer (send.buffer.bytes).").or("102400"),
+        value(
+            "message-send-max-retries",
+            "retries",
+            "How often a failed batch is sent again (retries).",
+        )
+        .or("3"),
+        value(
+            "retry-backoff-ms",
+            "ms",
+            "Pause before another try (retry.backoff.ms).",
+        )
+        .or("100"),
+        value(
+            "timeout",
+            "timeout_ms",
+            "How long a record waits for others to share a batch (linger.ms).",
+        )
+        .or("1000"),
+        value(
+            "request-required-acks",
+            "request required acks",
+            "Whose answer counts: 0, 1, -1 or all (acks).",
+        )
+        .or("-1"),
+        value(
+            "request-timeout-ms",
+            "request timeout ms",
+            "How long one answer is waited for (request.timeout.ms).",
+        )
+        .or("1500"),
+        value(
+            "metadata-expiry-ms",
+            "metadata expiration interval",
+            "After how long metadata is asked for again (metadata.max.age.ms).",
+        )
+        .or("300000"),
+        value(
+            "max-block-ms",
+            "max block on send",
+            "How long to wait for metadata or room (max.block.ms).",
+        )
+        .or("60000"),
+        value(
+            "max-memory-bytes",
+            "total memory in bytes",
+            "Bytes of records that may wait (buffer.memory).",
+        )
+        .or("33554432"),
+        value(
+            "max-partition-memory-bytes",
+            "memory in bytes per partition",
+            "Deprecated: as --batch-size, and stronger.",
+        )
+        .or("16384"),
+        value(
+            "line-reader",
+            "reader_class",
+            "The reader; only Kafka's line reader is known.",
+        )
+        .or(LINE_READER),
+        value(
+            "socket-buffer-size",
+            "size",
+            "Taken and ignored: the system sizes the buffer (send.buffer.bytes).",
+        )
+        .or("102400"),
         value("property", "prop", "Deprecated: as --reader-property."),
         value("reader-property", "prop", READER_HELP),
-        value("reader-config", "config file", "A file of properties for the reader; --reader-property is stronger."),
-        value("producer-property", "producer_prop", "Deprecated: as --command-property."),
-        value("command-property", "producer_prop", "A property of the producer, key=value; may be repeated."),
-        value("producer.config", "config file", "Deprecated: as --command-config."),
-        value("command-config", "config file", "A file of properties for the producer; --command-property is stronger."),
+        value(
+            "reader-config",
+            "config file",
+            "A file of properties for the reader; --reader-property is stronger.",
+        ),
+        value(
+            "producer-property",
+            "producer_prop",
+            "Deprecated: as --command-property.",
+        ),
+        value(
+            "command-property",
+            "producer_prop",
+            "A property of the producer, key=value; may be repeated.",
+        ),
+        value(
+            "producer.config",
+            "config file",
+            "Deprecated: as --command-config.",
+        ),
+        value(
+            "command-config",
+            "config file",
+            "A file of properties for the producer; --command-property is stronger.",
+        ),
     ],
 };
 
@@ -75,7 +161,11 @@ const DEPRECATED: [(&str, &str, &str); 4] = [
     ("producer-property", "a future version", "command-property"),
     ("producer.config", "a future version", "command-config"),
     ("property", "a future version", "reader-property"),
-    ("max-partition-memory-bytes", "Apache Kafka 5.0", "batch-size"),
+    (
+        "max-partition-memory-bytes",
+        "Apache Kafka 5.0",
+        "batch-size",
+    ),
 ];
 
 /// Which flag feeds which key, where the properties do not have it already.
@@ -93,7 +183,10 @@ const KEYS: [(&str, &str); 9] = [
 
 /// The producer's properties: file, then pairs, then flags that were given, then defaults of flags.
 pub fn producer_properties(options: &Options) -> Result<Properties, String> {
-    let mut properties = match options.value("command-config")?.or(options.value("producer.config")?) {
+    let mut properties = match options
+        .value("command-config")?
+        .or(options.value("producer.config")?)
+    {
         Some(path) => connect::load(path)?,
         None => Properties::new(),
     };
@@ -106,13 +199,18 @@ pub fn producer_properties(options: &Options) -> Result<Properties, String> {
         }
     }
     if options.has("max-partition-memory-bytes") {
-        let bytes = options.value("max-partition-memory-bytes")?.unwrap_or_default();
+        let bytes = options
+            .value("max-partition-memory-bytes")?
+            .unwrap_or_default();
         properties.insert("batch.size".into(), bytes.into());
     }
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     properties.insert("bootstrap.servers".into(), servers.into());
     let codec = match options.has("compression-codec") {
-        true => options.value("compression-codec")?.filter(|c| !c.is_empty()).unwrap_or("gzip"),
+        true => options
+            .value("compression-codec")?
+            .filter(|c| !c.is_empty())
+            .unwrap_or("gzip"),
         false => "none",
     };
     properties.insert("compression.type".into(), codec.into());

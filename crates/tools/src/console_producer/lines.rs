@@ -28,7 +28,10 @@ impl LineReader {
             value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
         };
         let text = |key: &str, default: &str| {
-            properties.get(key).cloned().unwrap_or_else(|| default.to_string())
+            properties
+                .get(key)
+                .cloned()
+                .unwrap_or_else(|| default.to_string())
         };
         let reader = LineReader {
             topic: Str::copy(topic),
@@ -74,7 +77,12 @@ impl LineReader {
         self.line += 1;
         let mut rest = line;
         let headers = match self.parse_headers {
-            true => self.cut(&mut rest, line, &self.headers_delimiter, "headers delimiter")?,
+            true => self.cut(
+                &mut rest,
+                line,
+                &self.headers_delimiter,
+                "headers delimiter",
+            )?,
             false => None,
         };
         let key = match self.parse_key {
@@ -109,7 +117,10 @@ impl LineReader {
                 Ok(Some(before))
             }
             None if self.ignore_error => Ok(None),
-            None => Err(format!("No {what} found on line number {}: '{line}'", self.line)),
+            None => Err(format!(
+                "No {what} found on line number {}: '{line}'",
+                self.line
+            )),
         }
     }
 

@@ -32,8 +32,8 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let properties = flags::producer_properties(&options)?;
     let topic = options.value("topic")?.unwrap_or_default().to_string();
     known_reader(&options)?;
-    let reader = LineReader::new(&topic, &flags::reader_properties(&options)?)
-        .map_err(kafka_exception)?;
+    let reader =
+        LineReader::new(&topic, &flags::reader_properties(&options)?).map_err(kafka_exception)?;
     let producer = ProducerConfig::new(&properties).map_err(config_error)?;
     let client = ClientConfig::new(&properties).map_err(config_error)?;
     let client = Client::new(client, connect::seed()).with_notice(connect::warn);
@@ -86,14 +86,14 @@ fn lines() -> mpsc::Receiver<std::io::Result<String>> {
 }
 
 /// Reads, sends, and at the end (also after a line that can't be read) waits for what is under way.
-async fn produce(
-    mut producer: Producer,
-    mut reader: LineReader,
-    sync: bool,
-) -> Result<i32, Stop> {
+async fn produce(mut producer: Producer, mut reader: LineReader, sync: bool) -> Result<i32, Stop> {
     let mut lines = lines();
     let prompting = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let prompt = || if prompting { out(">") };
+    let prompt = || {
+        if prompting {
+            out(">")
+        }
+    };
     let mut ended = Ok(0);
     prompt();
     for count in 1u64.. {
@@ -143,7 +143,10 @@ async fn next_line(
         match timeout_at(soon, lines.recv()).await {
             Ok(line) => return Ok(line),
             Err(_) => {
-                producer.step(false, Instant::now() + Duration::from_millis(20)).await.map_err(stop)?;
+                producer
+                    .step(false, Instant::now() + Duration::from_millis(20))
+                    .await
+                    .map_err(stop)?;
                 report(producer.take_failed());
             }
         }
@@ -158,7 +161,11 @@ async fn send(producer: &mut Producer, record: Record, sync: bool) -> Result<(),
     if let Err(error) = producer.append(record).await {
         match sync || matches!(error, Error::Config(_)) {
             true => return Err(stop(error)),
-            false => report(vec![Failed { topic, sizes, error }]),
+            false => report(vec![Failed {
+                topic,
+                sizes,
+                error,
+            }]),
         }
     }
     if sync {
@@ -173,16 +180,25 @@ async fn send(producer: &mut Producer, record: Record, sync: bool) -> Result<(),
 
 fn report(failed: Vec<Failed>) {
     let bytes = |size: Option<usize>| size.map_or("null".to_string(), |n| format!("{n} bytes"));
-    for Failed { topic, sizes, error } in failed {
+    for Failed {
+        topic,
+        sizes,
+        error,
+    } in failed
+    {
         let (key, value) = (bytes(sizes.key), bytes(sizes.value));
         say::log(
             "ERROR",
-            format_args!("Error when sending message to topic {topic} with key: {key}, value: {value} with error:"),
+            format_args!(
+                "Error when sending message to topic {topic} with key: {key}, value: {value} with error:"
+            ),
             LOGGER,
         );
         eprintln!("{}", say::with_exception(&error));
         if error.code() == Some(ErrorCode::UnknownTopicOrPartition) {
-            eprintln!("Create the topic first, or let the brokers do it (auto.create.topics.enable).");
+            eprintln!(
+                "Create the topic first, or let the brokers do it (auto.create.topics.enable)."
+            );
         }
     }
 }

@@ -67,7 +67,9 @@ pub(super) async fn run(client: &mut Client, options: &Options) -> Result<(), Fa
     if names.is_empty() {
         return Ok(());
     }
-    let limit = options.number("partition-size-limit-per-response")?.unwrap_or(2000);
+    let limit = options
+        .number("partition-size-limit-per-response")?
+        .unwrap_or(2000);
     let names: Vec<Str> = names.iter().map(|name| Str::copy(name)).collect();
     let mut topics = partitions(client, &names, limit).await?;
     add_configs(client, &mut topics).await?;
@@ -114,7 +116,10 @@ async fn paged(client: &mut Client, names: &[Str], limit: i32) -> Result<Vec<Top
     let connection = client.connection(Target::Any).await?;
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
     let mut request = DescribeTopicPartitionsRequest {
-        topics: names.iter().map(|name| TopicRequest { name: name.clone() }).collect(),
+        topics: names
+            .iter()
+            .map(|name| TopicRequest { name: name.clone() })
+            .collect(),
         response_partition_limit: limit,
         cursor: None,
     };
@@ -128,20 +133,24 @@ async fn paged(client: &mut Client, names: &[Str], limit: i32) -> Result<Vec<Top
                 id: topic.topic_id,
                 ..Topic::default()
             });
-            known.partitions.extend(topic.partitions.iter().map(|p| Partition {
-                index: p.partition_index,
-                leader: p.leader_id,
-                replicas: p.replica_nodes.clone(),
-                isr: p.isr_nodes.clone(),
-                elr: p.eligible_leader_replicas.clone(),
-                last_known_elr: p.last_known_elr.clone(),
-                reassignment: None,
-            }));
+            known
+                .partitions
+                .extend(topic.partitions.iter().map(|p| Partition {
+                    index: p.partition_index,
+                    leader: p.leader_id,
+                    replicas: p.replica_nodes.clone(),
+                    isr: p.isr_nodes.clone(),
+                    elr: p.eligible_leader_replicas.clone(),
+                    last_known_elr: p.last_known_elr.clone(),
+                    reassignment: None,
+                }));
         }
         let Some(next) = answer.next_cursor else {
             return Ok(sorted(topics));
         };
-        request.topics.retain(|topic| *topic.name >= *next.topic_name);
+        request
+            .topics
+            .retain(|topic| *topic.name >= *next.topic_name);
         request.cursor = Some(describe_topic_partitions_request::Cursor {
             topic_name: next.topic_name,
             partition_index: next.partition_index,
@@ -164,7 +173,15 @@ async fn from_metadata(client: &mut Client, names: &[Str]) -> Result<Vec<Topic>,
         });
         let partitions = partitions.collect();
         let id = topic.topic_id;
-        topics.insert(name.clone(), Topic { name, id, partitions, configs: Vec::new() });
+        topics.insert(
+            name.clone(),
+            Topic {
+                name,
+                id,
+                partitions,
+                configs: Vec::new(),
+            },
+        );
     }
     Ok(sorted(topics))
 }
@@ -187,10 +204,14 @@ async fn add_configs(client: &mut Client, topics: &mut [Topic]) -> Result<(), Er
         resources: resources.collect(),
         ..Default::default()
     };
-    let answer = client.call("describeConfigs", Target::Any, &request).await?;
+    let answer = client
+        .call("describeConfigs", Target::Any, &request)
+        .await?;
     for result in &answer.results {
         Error::check(result.error_code, result.error_message.as_deref())?;
-        let topic = topics.iter_mut().find(|topic| result.resource_name == topic.name);
+        let topic = topics
+            .iter_mut()
+            .find(|topic| result.resource_name == topic.name);
         let Some(topic) = topic else { continue };
         topic.configs = result
             .configs
@@ -278,7 +299,9 @@ impl Topic {
     fn min_isr(&self) -> usize {
         let mut configs = self.configs.iter();
         let found = configs.find(|(name, ..)| name == "min.insync.replicas");
-        found.and_then(|(_, value, _)| value.parse().ok()).unwrap_or(1)
+        found
+            .and_then(|(_, value, _)| value.parse().ok())
+            .unwrap_or(1)
     }
 
     fn write(&self, text: &mut String) {
@@ -286,9 +309,14 @@ impl Topic {
         if !self.id.is_zero() {
             let _ = write!(text, "\tTopicId: {}", self.id);
         }
-        let factor = self.partitions.first().map_or(0, Partition::replication_factor);
+        let factor = self
+            .partitions
+            .first()
+            .map_or(0, Partition::replication_factor);
         let set = self.configs.iter().filter(|(_, _, default)| !default);
-        let set: Vec<String> = set.map(|(name, value, _)| format!("{name}={value}")).collect();
+        let set: Vec<String> = set
+            .map(|(name, value, _)| format!("{name}={value}"))
+            .collect();
         let _ = writeln!(
             text,
             "\tPartitionCount: {}\tReplicationFactor: {factor}\tConfigs: {}",
@@ -301,12 +329,19 @@ impl Topic {
 impl Partition {
     /// Replicas, without those that a reassignment is adding.
     fn replication_factor(&self) -> usize {
-        let adding = self.reassignment.as_ref().map_or(0, |(adding, _)| adding.len());
+        let adding = self
+            .reassignment
+            .as_ref()
+            .map_or(0, |(adding, _)| adding.len());
         self.replicas.len() - adding.min(self.replicas.len())
     }
 
     fn write(&self, topic: &str, text: &mut String) {
-        let leader = if self.leader < 0 { "none".to_string() } else { self.leader.to_string() };
+        let leader = if self.leader < 0 {
+            "none".to_string()
+        } else {
+            self.leader.to_string()
+        };
         let _ = write!(
             text,
             "\tTopic: {topic}\tPartition: {}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
@@ -316,7 +351,10 @@ impl Partition {
         );
         if let Some((adding, removing)) = &self.reassignment {
             let (adding, removing) = (ids(adding), ids(removing));
-            let _ = write!(text, "\tAdding Replicas: {adding}\tRemoving Replicas: {removing}");
+            let _ = write!(
+                text,
+                "\tAdding Replicas: {adding}\tRemoving Replicas: {removing}"
+            );
         }
         let elr = |list: &Option<Vec<i32>>| list.as_deref().map_or("N/A".to_string(), ids);
         let _ = writeln!(

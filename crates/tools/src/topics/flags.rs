@@ -12,41 +12,105 @@ const REPORTS: [&str; 4] = [
 ];
 
 pub const SPEC: Spec = Spec {
-    tool: "kafka-topics",
     about: "Creates, lists, describes, alters and deletes topics.",
     flags: &[
         HELP,
         VERSION,
-        value("bootstrap-server", "server to connect to", "REQUIRED: brokers to begin with, host:port[,host:port…]."),
-        value("command-config", "command config property file", "Properties for the client, by Kafka's names."),
+        value(
+            "bootstrap-server",
+            "server to connect to",
+            "REQUIRED: brokers to begin with, host:port[,host:port…].",
+        ),
+        value(
+            "command-config",
+            "command config property file",
+            "Properties for the client, by Kafka's names.",
+        ),
         switch("list", "List the names of topics."),
         switch("create", "Create a topic."),
         switch("delete", "Delete topics."),
-        switch("alter", "Give topics more partitions. (kafka-configs changes their configs.)"),
-        switch("describe", "Show partitions, replicas and configs of topics."),
-        value("topic", "topic", "The topic's name; but with --create also a regular expression over whole names."),
+        switch(
+            "alter",
+            "Give topics more partitions. (kafka-configs changes their configs.)",
+        ),
+        switch(
+            "describe",
+            "Show partitions, replicas and configs of topics.",
+        ),
+        value(
+            "topic",
+            "topic",
+            "The topic's name; but with --create also a regular expression over whole names.",
+        ),
         value("topic-id", "topic-id", "The id of the topic to describe."),
-        value("config", "name=value", "A config of the topic that is created; may be repeated."),
-        value("delete-config", "name", "No longer supported; kafka-configs removes configs."),
-        value("partitions", "# of partitions", "How many partitions a new topic has, or an altered one gets. Records with keys go to other partitions after an increase."),
-        value("replication-factor", "replication factor", "How many replicas each partition of a new topic has. Without it the cluster's default."),
-        value("replica-assignment", "broker_id_for_part1_replica1 : broker_id_for_part1_replica2 , …", "Which brokers hold each partition, instead of the cluster's choice."),
-        switch("under-replicated-partitions", "Describe only partitions with replicas out of sync."),
-        switch("unavailable-partitions", "Describe only partitions without a leader that is alive."),
-        switch("under-min-isr-partitions", "Describe only partitions with fewer in-sync replicas than min.insync.replicas."),
-        switch("at-min-isr-partitions", "Describe only partitions with exactly min.insync.replicas in-sync replicas."),
-        switch("topics-with-overrides", "Describe only topics that have configs of their own."),
-        switch("if-exists", "With --alter, --delete or --describe: a missing topic is no error."),
-        switch("if-not-exists", "With --create: an existing topic is no error."),
+        value(
+            "config",
+            "name=value",
+            "A config of the topic that is created; may be repeated.",
+        ),
+        value(
+            "delete-config",
+            "name",
+            "No longer supported; kafka-configs removes configs.",
+        ),
+        value(
+            "partitions",
+            "# of partitions",
+            "How many partitions a new topic has, or an altered one gets. Records with keys go to other partitions after an increase.",
+        ),
+        value(
+            "replication-factor",
+            "replication factor",
+            "How many replicas each partition of a new topic has. Without it the cluster's default.",
+        ),
+        value(
+            "replica-assignment",
+            "broker_id_for_part1_replica1 : broker_id_for_part1_replica2 , …",
+            "Which brokers hold each partition, instead of the cluster's choice.",
+        ),
+        switch(
+            "under-replicated-partitions",
+            "Describe only partitions with replicas out of sync.",
+        ),
+        switch(
+            "unavailable-partitions",
+            "Describe only partitions without a leader that is alive.",
+        ),
+        switch(
+            "under-min-isr-partitions",
+            "Describe only partitions with fewer in-sync replicas than min.insync.replicas.",
+        ),
+        switch(
+            "at-min-isr-partitions",
+            "Describe only partitions with exactly min.insync.replicas in-sync replicas.",
+        ),
+        switch(
+            "topics-with-overrides",
+            "Describe only topics that have configs of their own.",
+        ),
+        switch(
+            "if-exists",
+            "With --alter, --delete or --describe: a missing topic is no error.",
+        ),
+        switch(
+            "if-not-exists",
+            "With --create: an existing topic is no error.",
+        ),
         switch("exclude-internal", "Leave Kafka's own topics out."),
-        value("partition-size-limit-per-response", "maximum number of partitions per response", "How many partitions one answer may describe."),
+        value(
+            "partition-size-limit-per-response",
+            "maximum number of partitions per response",
+            "How many partitions one answer may describe.",
+        ),
     ],
 };
 
 /// Kafka's checks, in its order, with its sentences.
 pub fn check(options: &Options) -> Result<(), Stop> {
     if options.is_empty() {
-        return Err(Stop::Usage("Create, delete, describe, or change a topic.".into()));
+        return Err(Stop::Usage(
+            "Create, delete, describe, or change a topic.".into(),
+        ));
     }
     say::help_or_version(options)?;
     if options.count_of(&ACTIONS) != 1 {
@@ -68,7 +132,9 @@ fn required(options: &Options) -> Result<(), Stop> {
     if options.has("describe") && options.has("if-exists") {
         match (options.has("topic"), options.has("topic-id")) {
             (false, false) => {
-                return Err(Stop::Usage("--topic or --topic-id is required to describe a topic".into()));
+                return Err(Stop::Usage(
+                    "--topic or --topic-id is required to describe a topic".into(),
+                ));
             }
             (true, true) => say::out(
                 "Only topic id will be used when both --topic and --topic-id are specified and topicId is not Uuid.ZERO_UUID\n",
@@ -92,7 +158,10 @@ fn required(options: &Options) -> Result<(), Stop> {
 
 fn together(options: &Options) -> Result<(), String> {
     let not_with = |flag: &str, allowed: &[&str], more: &[&str]| {
-        let mut others: Vec<&str> = ACTIONS.into_iter().filter(|a| !allowed.contains(a)).collect();
+        let mut others: Vec<&str> = ACTIONS
+            .into_iter()
+            .filter(|a| !allowed.contains(a))
+            .collect();
         others.extend(more);
         options.exclude(flag, &others)
     };

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use milena_base::ErrorCode;
 use milena_client::{Client, Error, Target};
-use milena_protocol::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
+use milena_protocol::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsTopic,
+};
 use milena_protocol::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
@@ -38,7 +40,10 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     match milena_client::run(execute(client, &options)) {
         Ok(()) => Ok(0),
         Err(failure) => {
-            out(format_args!("Error while executing topic command : {}\n", failure.sentence));
+            out(format_args!(
+                "Error while executing topic command : {}\n",
+                failure.sentence
+            ));
             say::log("ERROR", format_args!("{}\n", failure.detail), LOGGER);
             Ok(1)
         }
@@ -216,7 +221,8 @@ fn assignment(options: &Options) -> Result<BTreeMap<i32, Vec<i32>>, String> {
     for (partition, list) in text.split(',').filter(|_| !text.is_empty()).enumerate() {
         let brokers = list.split(':').map(|id| {
             let id = id.trim();
-            id.parse::<i32>().map_err(|_| format!("For input string: \"{id}\""))
+            id.parse::<i32>()
+                .map_err(|_| format!("For input string: \"{id}\""))
         });
         let brokers = brokers.collect::<Result<Vec<i32>, _>>()?;
         let twice: Vec<String> = (1..brokers.len())
@@ -229,7 +235,10 @@ fn assignment(options: &Options) -> Result<BTreeMap<i32, Vec<i32>>, String> {
                 twice.join(",")
             ));
         }
-        if assignment.get(&0).is_some_and(|first| first.len() != brokers.len()) {
+        if assignment
+            .get(&0)
+            .is_some_and(|first| first.len() != brokers.len())
+        {
             return Err(format!(
                 "Partition {partition} has different replication factor: {brokers:?}"
             ));
