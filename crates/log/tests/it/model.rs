@@ -2,6 +2,7 @@
 //! everything that can be asked is asked of both.
 
 use milena_base::{Epoch, ErrorCode, Offset, Prng, Timestamp};
+use milena_disk::SimDisk;
 use milena_log::{AppendError, AppendOrigin, Log, LogOptions, OpenHints, remove_files};
 use milena_records::{BatchBuilder, Compression, ValidBatch};
 use milena_testkit::for_each_seed;
@@ -113,13 +114,16 @@ struct Pair {
 impl Pair {
     fn new(seed: u64) -> Pair {
         let mut prng = Prng::new(seed);
-        let home = Home::new(LogOptions {
-            segment_bytes: 2_000 + prng.below(6_000) as u32,
-            index_interval_bytes: prng.below(800) as u32,
-            retention_bytes: Some(20_000),
-            retention_ms: None,
-            ..LogOptions::default()
-        });
+        let home = Home::simulated(
+            &SimDisk::new(seed),
+            LogOptions {
+                segment_bytes: 2_000 + prng.below(6_000) as u32,
+                index_interval_bytes: prng.below(800) as u32,
+                retention_bytes: Some(20_000),
+                retention_ms: None,
+                ..LogOptions::default()
+            },
+        );
         let log = home.open_new();
         Pair {
             home,
@@ -503,7 +507,7 @@ impl Pair {
 
 #[test]
 fn the_log_does_what_a_list_of_batches_does() {
-    for_each_seed(25, |seed| {
+    for_each_seed(100, |seed| {
         let mut pair = Pair::new(seed);
         for _ in 0..250 {
             pair.step();
