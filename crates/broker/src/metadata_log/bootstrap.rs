@@ -28,7 +28,8 @@ fn records_of(disk: &dyn Disk, path: &Path) -> Result<Vec<Bytes>, Fault> {
     let bytes = read_all(disk, path, BYTES_MAX).map_err(|error| at(path, error))?;
     let mut records = Vec::new();
     for batch in walk(Bytes::from(bytes.unwrap_or_default())) {
-        let batch = batch.map_err(|fault| Fault::corrupt(format!("{}: {fault}", path.display())))?;
+        let batch =
+            batch.map_err(|fault| Fault::corrupt(format!("{}: {fault}", path.display())))?;
         records.extend(batch.values);
     }
     Ok(records)

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use milena_base::{Epoch, Now, Offset, TopicPartition, Uuid};
 use milena_disk::{Disk, read_all};
 use milena_log::{
@@ -136,10 +136,13 @@ impl MetadataLog {
     /// A closed segment is synced before anything else happens: recovery relies on it.
     fn after_append(&mut self, appended: &LogAppended, now: Now) -> Result<(), Fault> {
         if let Some(flush) = &appended.rolled {
-            flush
-                .run()
-                .inspect_err(|fault| self.log.flush_failed(fault))
-                .map_err(log_fault)?;
+            if let Err(fault) = flush.run() {
+                self.log.flush_failed(&fault);
+                // Whatever the reason, the batch is written: this is no append that may be tried again.
+                return Err(Fault::corrupt(format!(
+                    "a closed segment of the metadata log could not be synced: {fault}"
+                )));
+            }
             self.log.finish_flush(flush, now.mono);
         }
         Ok(())
@@ -189,9 +192,9 @@ fn log_fault(fault: milena_log::Fault) -> Fault {
 fn append_fault(error: AppendError) -> Fault {
     match error {
         AppendError::Fault(fault) => log_fault(fault),
-        AppendError::Refused(code, message) => {
-            Fault::corrupt(format!("the metadata log refuses a batch: {code}: {message}"))
-        }
+        AppendError::Refused(code, message) => Fault::corrupt(format!(
+            "the metadata log refuses a batch: {code}: {message}"
+        )),
     }
 }
 
@@ -212,7 +215,10 @@ impl ReplicatedLog for MetadataLog {
     }
 
     fn end_offset_for_epoch(&self, epoch: Epoch) -> OffsetAndEpoch {
-        match (self.reader.end_offset_for_epoch(epoch), self.earliest_snapshot()) {
+        match (
+            self.reader.end_offset_for_epoch(epoch),
+            self.earliest_snapshot(),
+        ) {
             // The epoch is older than the log: its end is the snapshot that the log starts with.
             (Some((found, offset)), Some(id)) if id.offset == offset && found == epoch => id,
             (Some((epoch, offset)), _) => OffsetAndEpoch { offset, epoch },
@@ -299,7 +305,7 @@ impl ReplicatedLog for MetadataLog {
             return Ok(Bytes::new());
         };
         let bytes = file.read().map_err(|error| at(&self.dir, error))?;
-        Ok(BytesMut::from(&bytes[..]).freeze())
+        Ok(Bytes::from(bytes))
     }
 
     fn snapshots(&self) -> Vec<SnapshotId> {

@@ -206,7 +206,11 @@ pub struct SnapshotWriter {
 
 impl SnapshotWriter {
     /// Begins a snapshot in the metadata partition's directory.
-    pub fn create(disk: Arc<dyn Disk>, dir: &Path, id: SnapshotId) -> Result<SnapshotWriter, Fault> {
+    pub fn create(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        id: SnapshotId,
+    ) -> Result<SnapshotWriter, Fault> {
         let path = part_path(dir, id);
         let create = || -> io::Result<Arc<dyn File>> {
             // A part of an earlier try may be left, read-only even.
@@ -258,7 +262,11 @@ mod tests {
         assert_eq!(parse(part), Some((OffsetAndEpoch::new(42, 7), false)));
         let deleted = "00000000000000000042-0000000007.checkpoint.deleted";
         assert_eq!(parse(deleted), Some((OffsetAndEpoch::new(42, 7), false)));
-        for other in ["leader-epoch-checkpoint", "x.checkpoint", "00000000000000000000.log"] {
+        for other in [
+            "leader-epoch-checkpoint",
+            "x.checkpoint",
+            "00000000000000000000.log",
+        ] {
             assert_eq!(parse(other), None);
         }
     }
