@@ -133,6 +133,16 @@ impl State {
         }
     }
 
+    /// Panics where the index is not that of the image, or a partition cannot be.
+    pub fn check(&self) {
+        assert_eq!(self.index, Index::of(&self.image), "the index has drifted");
+        for topic in self.image.topics.iter() {
+            for (id, partition) in &topic.partitions {
+                check_partition(partition, &format!("{}-{id}", topic.name));
+            }
+        }
+    }
+
     /// What is set for a topic's key: on the topic, on this node, or cluster-wide; `None` where only the static
     /// configuration says. Only for keys that brokers call the same.
     pub fn dynamic_topic_value(&self, topic: &str, key: &str, node_id: i32) -> Option<Str> {
@@ -142,6 +152,28 @@ impl State {
             .or_else(|| value(ConfigResource::broker(node_id)))
             .or_else(|| value(ConfigResource::default_broker()))
     }
+}
+
+fn check_partition(p: &Partition, name: &str) {
+    let all_in = |ids: &[i32], set: &[i32]| ids.iter().all(|id| set.contains(id));
+    assert!(!p.replicas.is_empty(), "{name} has no replica");
+    assert_eq!(p.directories.len(), p.replicas.len(), "{name}: {p:?}");
+    assert!(
+        all_in(&p.isr, &p.replicas),
+        "{name}: ISR beyond replicas: {p:?}"
+    );
+    assert!(
+        all_in(&p.elr, &p.replicas),
+        "{name}: ELR beyond replicas: {p:?}"
+    );
+    assert!(
+        !p.elr.iter().any(|r| p.isr.contains(r)),
+        "{name}: ELR in ISR: {p:?}"
+    );
+    assert!(
+        !p.has_leader() || p.isr.contains(&p.leader),
+        "{name}: leader not in sync: {p:?}"
+    );
 }
 
 enum Touched {

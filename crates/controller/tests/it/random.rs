@@ -1,0 +1,1 @@
+//! Random conversations with clusters of several brokers.
