@@ -144,6 +144,9 @@ impl Harness {
 
     fn check(&self) {
         self.controller.check_invariants();
+        if self.controller.active_epoch().is_none() {
+            return;
+        }
         let mut committed = self.loader.image().clone();
         committed.provenance = Provenance::default();
         let mut appended: Image = self.controller.image().clone();
