@@ -28,6 +28,7 @@ pub fn run(names: &[String]) -> Result<(), String> {
             known.join(", ")
         ));
     }
+    java::needed()?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     for (name, shows, part) in PARTS.iter().filter(|part| chosen(part.0)) {
         println!("interop {name}: {shows}");
