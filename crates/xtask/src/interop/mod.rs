@@ -1,16 +1,24 @@
 //! `cargo xtask interop`: Milena beside Apache Kafka from its published jars. Needs a JDK 17 and Maven.
 
 mod bytes;
+mod configs;
 mod java;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
 
-const PARTS: &[(&str, &str, Part)] = &[(
-    "bytes",
-    "messages and records in every version against Kafka's own classes",
-    bytes::run,
-)];
+const PARTS: &[(&str, &str, Part)] = &[
+    (
+        "bytes",
+        "messages and records in every version against Kafka's own classes",
+        bytes::run,
+    ),
+    (
+        "configs",
+        "keys, values, rules and descriptions against Kafka's own classes and a running broker",
+        configs::run,
+    ),
+];
 
 pub fn run(names: &[String]) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|n| PARTS.iter().all(|p| p.0 != **n)) {
