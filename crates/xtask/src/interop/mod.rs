@@ -1,5 +1,6 @@
 //! `cargo xtask interop`: Milena beside Apache Kafka from its published jars. Needs a JDK 17 and Maven.
 
+mod batches;
 mod bytes;
 mod configs;
 mod java;
@@ -17,6 +18,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "configs",
         "keys, values, rules and descriptions against Kafka's own classes and a running broker",
         configs::run,
+    ),
+    (
+        "batches",
+        "record batches, right and wrong, against Kafka's own log; batches of every codec both ways",
+        batches::run,
     ),
 ];
 
