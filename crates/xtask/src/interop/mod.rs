@@ -2,6 +2,7 @@
 
 mod batches;
 mod bytes;
+mod configs;
 mod java;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
@@ -12,6 +13,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "bytes",
         "messages and records in every version against Kafka's own classes",
         bytes::run,
+    ),
+    (
+        "configs",
+        "keys, values, rules and descriptions against Kafka's own classes and a running broker",
+        configs::run,
     ),
     (
         "batches",
@@ -28,6 +34,7 @@ pub fn run(names: &[String]) -> Result<(), String> {
             known.join(", ")
         ));
     }
+    java::needed()?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     for (name, shows, part) in PARTS.iter().filter(|part| chosen(part.0)) {
         println!("interop {name}: {shows}");
