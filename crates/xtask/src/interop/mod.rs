@@ -3,6 +3,7 @@
 mod batches;
 mod bytes;
 mod java;
+mod logs;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -17,6 +18,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "batches",
         "record batches, right and wrong, against Kafka's own log; batches of every codec both ways",
         batches::run,
+    ),
+    (
+        "logs",
+        "partition directories: the same operations give the same bytes, each opens the other's, also after a crash",
+        logs::run,
     ),
 ];
 
