@@ -19,6 +19,8 @@ const MAGIC_END: usize = 17;
 const LEGACY_BYTES: usize = 26;
 /// Where the CRC of format 2 begins to count.
 const CRC_COVERS_FROM: u64 = 21;
+/// Where the CRC of formats 0 and 1 begins to count.
+const LEGACY_CRC_COVERS_FROM: u64 = 16;
 
 const CONTROL: i16 = 1 << 5;
 const TRANSACTIONAL: i16 = 1 << 4;
@@ -110,6 +112,18 @@ impl BatchView {
             base_sequence: -1,
         })
     }
+}
+
+/// The CRC-32 of formats 0 and 1 (zlib's). Slow, and rarely needed.
+fn crc32_append(crc: u32, bytes: &[u8]) -> u32 {
+    let mut rest = !crc;
+    for byte in bytes {
+        rest ^= u32::from(*byte);
+        for _ in 0..8 {
+            rest = (rest >> 1) ^ (0xedb8_8320 & (rest & 1).wrapping_neg());
+        }
+    }
+    !rest
 }
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
@@ -213,18 +227,26 @@ impl<W: AsMut<[u8]> + AsRef<[u8]>> Scan<W> {
         }
     }
 
-    /// Whether the batch's CRC is that of its bytes. Formats 0 and 1 have another CRC, which is not checked.
+    /// Whether the batch's CRC is that of its bytes. (A header of format 2 that was torn before its format looks like one
+    /// of format 0: the CRC of that one tells them apart.)
     pub(crate) fn is_intact(&mut self, batch: &BatchView) -> io::Result<bool> {
-        if batch.magic < 2 {
-            return Ok(true);
-        }
-        let mut at = u64::from(batch.position) + CRC_COVERS_FROM;
+        let legacy = batch.magic < 2;
+        let covers_from = if legacy {
+            LEGACY_CRC_COVERS_FROM
+        } else {
+            CRC_COVERS_FROM
+        };
+        let mut at = u64::from(batch.position) + covers_from;
         let end = u64::from(batch.end());
         let capacity = self.window.as_ref().len() as u64;
         let mut crc = 0;
         while at < end {
             let length = (end - at).min(capacity) as usize;
-            crc = crc32c::crc32c_append(crc, self.bytes(at, length)?);
+            let bytes = self.bytes(at, length)?;
+            crc = match legacy {
+                true => crc32_append(crc, bytes),
+                false => crc32c::crc32c_append(crc, bytes),
+            };
             at += length as u64;
         }
         Ok(crc == batch.crc)
@@ -255,4 +277,18 @@ pub(crate) fn read_batch(file: &dyn File, batch: &BatchView) -> io::Result<Vec<u
     let mut bytes = vec![0; batch.size as usize];
     file.read_exact_at(&mut bytes, u64::from(batch.position))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_of_the_old_formats() {
+        assert_eq!(crc32_append(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(
+            crc32_append(crc32_append(0, b"1234"), b"56789"),
+            0xcbf4_3926
+        );
+    }
 }
