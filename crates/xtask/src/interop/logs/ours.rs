@@ -22,7 +22,7 @@ fn now() -> Now {
     Now::from_millis(NOW as u64, NOW)
 }
 
-fn words<'a, const N: usize>(command: &'a str) -> Result<[&'a str; N], String> {
+fn words<const N: usize>(command: &str) -> Result<[&str; N], String> {
     let words: Vec<&str> = command.splitn(N, ' ').collect();
     <[&str; N]>::try_from(words).map_err(|_| format!("malformed command {command}"))
 }
