@@ -10,6 +10,26 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Says what is missing of the programs that every part needs.
+pub fn needed() -> Result<(), String> {
+    let runs = |program: &str, flag: &str| {
+        let mut command = Command::new(program);
+        command.arg(flag).stdin(Stdio::null());
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let programs = [("javac", "-version", "a JDK 17"), ("mvn", "-v", "Maven")];
+    let missing = programs.iter().filter(|(name, flag, _)| !runs(name, flag));
+    let missing: Vec<&str> = missing.map(|(_, _, what)| *what).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "interop needs {} on the path",
+            missing.join(" and ")
+        )),
+    }
+}
+
 /// The class path of a Kafka release; fetches the jars where they are not in the cache yet.
 fn classpath(version: &str) -> Result<String, String> {
     let script = root().join("interop/apache-kafka");

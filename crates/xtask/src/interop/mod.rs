@@ -2,6 +2,7 @@
 
 mod batches;
 mod bytes;
+mod configs;
 mod java;
 mod logs;
 
@@ -13,6 +14,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "bytes",
         "messages and records in every version against Kafka's own classes",
         bytes::run,
+    ),
+    (
+        "configs",
+        "keys, values, rules and descriptions against Kafka's own classes and a running broker",
+        configs::run,
     ),
     (
         "batches",
@@ -34,6 +40,7 @@ pub fn run(names: &[String]) -> Result<(), String> {
             known.join(", ")
         ));
     }
+    java::needed()?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     for (name, shows, part) in PARTS.iter().filter(|part| chosen(part.0)) {
         println!("interop {name}: {shows}");
