@@ -4,6 +4,7 @@ mod batches;
 mod bytes;
 mod configs;
 mod java;
+mod logs;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -23,6 +24,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "batches",
         "record batches, right and wrong, against Kafka's own log; batches of every codec both ways",
         batches::run,
+    ),
+    (
+        "logs",
+        "partition directories: the same operations give the same bytes, each opens the other's, also after a crash",
+        logs::run,
     ),
 ];
 
