@@ -241,7 +241,10 @@ impl LogReader {
             }
             let scan = self.checked(segment.scan_for_timestamp(timestamp, start))?;
             let wanted = |at: Timestamp, offset: Offset| at >= timestamp && offset >= start;
-            return self.find_record(segment, scan, timestamp, wanted);
+            let found = self.find_record(segment, scan, timestamp, wanted)?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
         Ok(None)
     }

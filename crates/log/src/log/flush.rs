@@ -21,6 +21,8 @@ pub struct Flush {
     env: Arc<Env>,
     upto: Offset,
     generation: u64,
+    /// Versions of the epochs, the directory and its entry that are durable when the flush has run.
+    versions: [u64; 3],
     /// Text of the leader epoch checkpoint, if it has changed.
     epochs: Option<String>,
     files: Vec<Arc<dyn File>>,
@@ -72,6 +74,10 @@ impl Log {
     /// Takes note of a flush that has run. One that a truncation has overtaken counts for nothing.
     pub fn finish_flush(&mut self, flush: &Flush, now: Instant) {
         self.last_flush = now;
+        let parts = [&mut self.epochs_version, &mut self.dir_version, &mut self.parent_version];
+        for (part, version) in parts.into_iter().zip(flush.versions) {
+            part.durable = part.durable.max(version);
+        }
         let overtaken = flush.generation != self.shared.generation.current();
         if !overtaken && flush.upto > self.recovery_point() {
             self.set_recovery_point(flush.upto.min(self.log_end()));
@@ -115,7 +121,7 @@ impl Log {
     ) -> Result<Option<Flush>, Fault> {
         self.check_writable()?;
         let from = self.recovery_point();
-        if upto <= from && !self.epochs_dirty && files.is_empty() {
+        if upto <= from && !self.epochs_version.is_dirty() && files.is_empty() {
             return Ok(None);
         }
         let segments = self.shared.segments.load_full();
@@ -131,19 +137,20 @@ impl Log {
         }
         let env = Arc::clone(&self.shared.env);
         let mut dirs = Vec::new();
-        if std::mem::take(&mut self.dir_dirty) {
+        if self.dir_version.is_dirty() {
             dirs.push(env.dir.clone());
         }
-        if std::mem::take(&mut self.parent_dirty) {
+        if self.parent_version.is_dirty() {
             dirs.extend(env.dir.parent().map(PathBuf::from));
         }
-        let epochs = std::mem::take(&mut self.epochs_dirty)
-            .then(|| format_epochs(&self.shared.epochs.load()));
+        let epochs = self.shared.epochs.load();
+        let parts = [self.epochs_version, self.dir_version, self.parent_version];
         Ok(Some(Flush {
             env,
             upto,
             generation: self.shared.generation.current(),
-            epochs,
+            versions: parts.map(|part| part.current),
+            epochs: self.epochs_version.is_dirty().then(|| format_epochs(&epochs)),
             files,
             dirs,
         }))

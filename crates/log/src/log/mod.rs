@@ -69,6 +69,30 @@ impl Shared {
     }
 }
 
+/// Something that a flush makes durable: which state it is in, and which state is durable.
+#[derive(Clone, Copy, Debug, Default)]
+struct Versions {
+    current: u64,
+    durable: u64,
+}
+
+impl Versions {
+    fn new(dirty: bool) -> Versions {
+        Versions {
+            current: u64::from(dirty),
+            durable: 0,
+        }
+    }
+
+    fn change(&mut self) {
+        self.current += 1;
+    }
+
+    fn is_dirty(self) -> bool {
+        self.current > self.durable
+    }
+}
+
 /// Files that were renamed to `.deleted`, and when they go.
 #[derive(Debug)]
 struct Deletion {
@@ -89,11 +113,11 @@ pub struct Log {
     producers: ProducerState,
     snapshots: snapshots::Snapshots,
     topic_id: Option<Uuid>,
-    epochs_dirty: bool,
-    /// Files were made in the directory that its last sync does not cover.
-    dir_dirty: bool,
-    /// The directory itself may not be durable in its parent.
-    parent_dirty: bool,
+    epochs_version: Versions,
+    /// Of the directory: each file that is made in it counts one up.
+    dir_version: Versions,
+    /// Of the directory's own entry in its parent.
+    parent_version: Versions,
     last_flush: Instant,
     deletions: Vec<Deletion>,
     /// Why nothing may be written any more.
@@ -212,7 +236,7 @@ impl Log {
         let mut epochs = LeaderEpochs::clone(&self.shared.epochs.load());
         if change(&mut epochs) {
             self.shared.epochs.store(Arc::new(epochs));
-            self.epochs_dirty = true;
+            self.epochs_version.change();
         }
     }
 

@@ -18,7 +18,7 @@ use crate::epochs::LeaderEpochs;
 use crate::error::Fault;
 use crate::log::recover::{Rebuilt, epochs_of, load_producers, recover_segment};
 use crate::log::snapshots::Snapshots;
-use crate::log::{Log, Segments, Shared};
+use crate::log::{Log, Segments, Shared, Versions};
 use crate::names::{LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::options::LogOptions;
 use crate::partition_metadata;
@@ -383,9 +383,9 @@ impl Parts {
             producers: self.producers,
             snapshots: self.snapshots,
             topic_id: self.topic_id,
-            epochs_dirty: self.epochs_dirty,
-            dir_dirty: self.unsynced,
-            parent_dirty: self.unsynced,
+            epochs_version: Versions::new(self.epochs_dirty),
+            dir_version: Versions::new(self.unsynced),
+            parent_version: Versions::new(self.unsynced),
             last_flush: now,
             deletions: Vec::new(),
             broken: None,

@@ -116,7 +116,7 @@ fn replay(segment: &Segment, state: &mut ProducerState, end: Offset) -> io::Resu
         if batch.base_offset >= end {
             break;
         }
-        if batch.base_offset < state.end() {
+        if batch.last_offset < state.end() {
             continue;
         }
         if let Some(producer) = producer_batch_of(segment, &batch)?

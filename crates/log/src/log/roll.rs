@@ -30,7 +30,7 @@ impl Log {
         let snapshot = self.guard(snapshot)?;
         let created = Segment::create(&env, base);
         let segment = Arc::new(self.guard(created)?);
-        self.dir_dirty = true;
+        self.dir_version.change();
         let mut segments = Segments::clone(&self.shared.segments.load());
         segments.push(Arc::clone(&segment));
         self.activate(segments, segment, now);
@@ -54,7 +54,9 @@ impl Log {
         let env = Arc::clone(&self.shared.env);
         let snapshot = self.snapshots.take(&env, &self.producers);
         let snapshot = self.guard(snapshot)?;
-        self.dir_dirty |= snapshot.is_some();
+        if snapshot.is_some() {
+            self.dir_version.change();
+        }
         let mut files: Vec<_> = snapshot.into_iter().collect();
         if self.recovery_point() < self.log_end() {
             let active = self.active.files_to_sync();

@@ -65,7 +65,7 @@ impl Log {
         self.guard(cleared)?;
         let created = Segment::create(&env, offset);
         let segment = Arc::new(self.guard(created)?);
-        self.dir_dirty = true;
+        self.dir_version.change();
         self.lower_ends(offset);
         self.set_log_start(offset);
         self.set_recovery_point(offset);
