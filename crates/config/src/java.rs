@@ -21,6 +21,18 @@ pub(crate) fn split_list(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// `String.split(",")`: no trimming, and empty parts at the end are dropped.
+pub(crate) fn split_plain(text: &str) -> Vec<&str> {
+    if text.is_empty() {
+        return vec![""];
+    }
+    let mut parts: Vec<&str> = text.split(',').collect();
+    while parts.last().is_some_and(|part| part.is_empty()) {
+        parts.pop();
+    }
+    parts
+}
+
 /// `Double.parseDouble`, but for hexadecimal literals.
 pub(crate) fn parse_double(text: &str) -> Option<f64> {
     let text = trim(text);
@@ -114,5 +126,8 @@ mod tests {
         assert_eq!(split_list(" a , b,, c\t"), ["a", "b", "", "c"]);
         assert_eq!(split_list(" \n"), Vec::<String>::new());
         assert_eq!(split_list("a,"), ["a", ""]);
+        assert_eq!(split_plain("a,b,,"), ["a", "b"]);
+        assert_eq!(split_plain(""), [""]);
+        assert_eq!(split_plain(","), Vec::<&str>::new());
     }
 }

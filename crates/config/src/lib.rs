@@ -5,13 +5,19 @@
 //! It opens no file, knows no request and keeps no state: values come in as maps of strings, as the properties
 //! file and the metadata records carry them, and typed settings come out.
 //!
-//! Start at [`Key`] for a row of the table, [`NodeConfig`] for a node, [`TopicSettings`] for a topic.
+//! Start at [`Key`] for a row of the table, [`NodeConfig`] for a node, [`TopicSettings`] for a topic, and
+//! [`alter`] for a change.
 
 #![forbid(unsafe_code)]
 
 mod accessors;
+pub mod alter;
 mod check;
+mod client_metrics;
+mod describe;
+mod dynamic;
 mod endpoint;
+mod group;
 mod java;
 mod key;
 mod node;
@@ -21,7 +27,10 @@ mod topic;
 mod value;
 
 pub use check::Allowed;
+pub use client_metrics::{ClientMatch, ClientMetricsSettings};
+pub use describe::{ConfigEntry, ConfigSource, EntrySynonym, Layers};
 pub use endpoint::{Endpoint, Listener, SecurityProtocol, Voter};
+pub use group::GroupSettings;
 pub use key::{Importance, Key, Keys, Scope, Support, Synonym, Type, Update, keys};
 pub use node::{ConfigError, NodeConfig, Problem, Role, Warning};
 pub use properties::{Properties, PropertiesError};

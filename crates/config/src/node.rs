@@ -122,6 +122,27 @@ impl NodeConfig {
         }
     }
 
+    /// As [`NodeConfig::from_properties`] for properties with dynamic configs among them: those may be dynamic only,
+    /// and support was decided when they were set.
+    pub(crate) fn with_dynamic_values(properties: &Properties) -> Result<NodeConfig, ConfigError> {
+        let originals = with_id_synonyms(properties.as_map());
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        let values = parse_values(properties.as_map(), &originals, &mut problems);
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let mut config = NodeConfig::bare(originals, values);
+        config.parse_parts().map_err(|problem| ConfigError {
+            problems: vec![problem],
+        })?;
+        rules::check(&config, &mut warnings, &mut problems);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError { problems })
+        }
+    }
+
     fn bare(originals: BTreeMap<String, String>, values: Vec<Option<Value>>) -> NodeConfig {
         NodeConfig {
             originals,

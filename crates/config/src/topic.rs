@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::alter::Refused;
 use crate::key::{Key, Scope, keys};
 use crate::node::NodeConfig;
 use crate::value::{Invalid, Value};
@@ -323,4 +324,109 @@ pub(crate) fn resolve_values(
         }
     }
     Ok(values)
+}
+
+/// The rules between a topic's keys, as the controller checks them.
+pub(crate) fn check_rules(
+    config: &NodeConfig,
+    old: &BTreeMap<String, String>,
+    new: &TopicSettings,
+) -> Result<(), Refused> {
+    let (min, max) = (new.min_compaction_lag_ms, new.max_compaction_lag_ms);
+    if min > max {
+        return Err(Refused::config(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > \
+             max.compaction.lag.ms ({max})"
+        )));
+    }
+    if new.remote_storage_enable {
+        return check_remote(config, new);
+    }
+    let was_remote = old
+        .get("remote.storage.enable")
+        .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    if was_remote && !new.remote_log_delete_on_disable {
+        return Err(Refused::config(
+            "It is invalid to disable remote storage without deleting remote data. If you want to \
+             keep the remote data and turn to read only, please set \
+             `remote.storage.enable=true,remote.log.copy.disable=true`. If you want to disable \
+             remote storage and delete all remote data, please set \
+             `remote.storage.enable=false,remote.log.delete.on.disable=true`.",
+        ));
+    }
+    Ok(())
+}
+
+fn check_remote(config: &NodeConfig, new: &TopicSettings) -> Result<(), Refused> {
+    if !config.boolean("remote.log.storage.system.enable") {
+        return Err(Refused::config(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured \
+             with remote log storage.",
+        ));
+    }
+    if new.cleanup_policy.compact {
+        return Err(Refused::config(
+            "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy \
+             being an empty list.",
+        ));
+    }
+    for unit in ["bytes", "ms"] {
+        check_local_retention(new, unit)?;
+    }
+    for unit in ["bytes", "ms"] {
+        check_copy_lag(new, unit)?;
+    }
+    for unit in ["bytes", "ms"] {
+        check_copy_disabled(new, unit)?;
+    }
+    Ok(())
+}
+
+/// Retention and local retention in one unit, −1 for no limit, −2 for "the same".
+fn retentions(new: &TopicSettings, unit: &str) -> (i64, i64) {
+    match unit {
+        "bytes" => (new.retention_bytes.unwrap_or(-1), new.local_retention_bytes),
+        _ => (new.retention_ms.unwrap_or(-1), new.local_retention_ms),
+    }
+}
+
+fn check_local_retention(new: &TopicSettings, unit: &str) -> Result<(), Refused> {
+    let (all, local) = retentions(new, unit);
+    let why = match local {
+        _ if all == -1 || local == -2 => return Ok(()),
+        -1 => format!("Value must not be -1 as retention.{unit} value is set as {all}."),
+        _ if local > all => {
+            format!("Value must not be more than retention.{unit} property value: {all}")
+        }
+        _ => return Ok(()),
+    };
+    Err(Invalid::value(&format!("local.retention.{unit}"), &local.to_string(), &why).into())
+}
+
+fn check_copy_lag(new: &TopicSettings, unit: &str) -> Result<(), Refused> {
+    let (all, local) = retentions(new, unit);
+    let effective = if local == -2 { all } else { local };
+    let lag = if unit == "bytes" {
+        new.remote_copy_lag_bytes
+    } else {
+        new.remote_copy_lag_ms
+    };
+    if lag <= 0 || effective < 0 || lag <= effective {
+        return Ok(());
+    }
+    let why =
+        format!("Value must not exceed local.retention.{unit} (effective value: {effective})");
+    Err(Invalid::value(&format!("remote.copy.lag.{unit}"), &lag.to_string(), &why).into())
+}
+
+fn check_copy_disabled(new: &TopicSettings, unit: &str) -> Result<(), Refused> {
+    let (all, local) = retentions(new, unit);
+    if !new.remote_log_copy_disable || local == -2 || local == all {
+        return Ok(());
+    }
+    Err(Refused::config(format!(
+        "When `remote.log.copy.disable` is set to true, the `local.retention.{unit}` and \
+         `retention.{unit}` must be set to the identical value because there will be no more logs \
+         copied to the remote storage."
+    )))
 }

@@ -40,5 +40,5 @@ pub use producers::{
 pub use reader::{FoundOffset, LogReader, Slice};
 pub use segment::{
     AbortedTxn, OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TXN_ENTRY_BYTES, TimeEntry,
-    parse_offset_index, parse_time_index, parse_txn_index,
+    parse_offset_index, parse_time_index, parse_txn_index, remove_files,
 };

@@ -2,9 +2,10 @@
 //! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`), before any lock is taken.
 //!
 //! What Kafka accepts is accepted, also where it is generous: a cut batch after the first one is ignored, a wrong
-//! largest timestamp is corrected, offsets inside the batch that do not count up are made to. Stricter in two points:
-//! a compressed record must fill the length that it states, and a batch may not decompress to more than
-//! [`Limits::batch_bytes_max`].
+//! largest timestamp is corrected. Stricter where Kafka stores what no consumer can read: a compressed record must
+//! fill the length that it states, offsets in a batch must count up (unless it is encoded anew), and a batch may not
+//! decompress to more than [`Limits::batch_bytes_max`]. Where Kafka's check itself falls over a broken batch (a stream
+//! that does not decompress, an unknown codec) and answers UNKNOWN_SERVER_ERROR, this one says INVALID_RECORD.
 
 use std::fmt;
 
@@ -79,7 +80,7 @@ impl Rejected {
         }
     }
 
-    fn invalid(message: impl Into<String>) -> Rejected {
+    pub(crate) fn invalid(message: impl Into<String>) -> Rejected {
         Rejected::new(ErrorCode::InvalidRecord, message)
     }
 
@@ -108,13 +109,8 @@ impl From<BatchError> for Rejected {
 }
 
 impl From<RecordError> for Rejected {
-    /// A stream that does not decompress, or an unknown codec, is UNKNOWN_SERVER_ERROR in Kafka: not retriable, as
-    /// CORRUPT_MESSAGE would be.
     fn from(error: RecordError) -> Rejected {
         let code = match error {
-            RecordError::Undecodable(_) | RecordError::UnknownCodec(_) => {
-                ErrorCode::UnknownServerError
-            }
             RecordError::BatchTooLarge { .. } => ErrorCode::MessageTooLarge,
             _ => ErrorCode::InvalidRecord,
         };
@@ -133,12 +129,16 @@ pub fn check(
     let compression = check_batch(&batch, options)?;
     check_client_header(batch.header())?;
     let walked = walk(&batch, compression, options, now)?;
-    let target = match options.compression {
-        Some(codec) if codec.compression != compression => codec,
-        _ => Codec::of(compression),
-    };
-    if target.compression != compression || !walked.contiguous {
+    if let Some(target) = options
+        .compression
+        .filter(|to| to.compression != compression)
+    {
         return rewrite::rewrite(&batch, target, options);
+    }
+    if !walked.contiguous {
+        return Err(Rejected::invalid(
+            "the offsets in the batch do not count up",
+        ));
     }
     let mut header = *batch.header();
     if options.timestamp_type == TimestampType::CreateTime {

@@ -1,4 +1,4 @@
-//! Encoding a checked batch anew: for `compression.type`, or where its offsets do not count up.
+//! Encoding a checked batch anew, for `compression.type`.
 
 use milena_base::ErrorCode;
 
@@ -12,12 +12,22 @@ pub(crate) fn rewrite(
     options: &CheckOptions,
 ) -> Result<ValidBatch, Rejected> {
     let header = batch.header();
+    let (id, epoch, sequence) = (
+        header.producer_id(),
+        header.producer_epoch(),
+        header.base_sequence(),
+    );
+    if id != -1 && (epoch == -1 || sequence < 0) {
+        return Err(Rejected::invalid(format!(
+            "the batch of producer {id} has the epoch {epoch} and the sequence {sequence}"
+        )));
+    }
+    if id == -1 && header.is_transactional() {
+        let why = "a transactional batch needs a producer id";
+        return Err(Rejected::invalid(why));
+    }
     let mut builder = BatchBuilder::new(target)
-        .producer(
-            header.producer_id(),
-            header.producer_epoch(),
-            header.base_sequence(),
-        )
+        .producer(id, epoch, sequence)
         .transactional(header.is_transactional());
     let max = options.message_bytes_max;
     for (index, record) in (0i64..).zip(batch.records(options.limits)) {
@@ -34,12 +44,11 @@ pub(crate) fn rewrite(
 }
 
 impl From<BuildError> for Rejected {
-    /// A negative timestamp is an IllegalArgumentException in Kafka's builder.
     fn from(error: BuildError) -> Rejected {
         let code = match error {
             BuildError::TooLarge => ErrorCode::MessageTooLarge,
             BuildError::NegativeTimestamp(_) | BuildError::OffsetDelta(_) => {
-                ErrorCode::UnknownServerError
+                ErrorCode::InvalidRecord
             }
         };
         Rejected::new(code, error.to_string())

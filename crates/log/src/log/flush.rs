@@ -74,7 +74,11 @@ impl Log {
     /// Takes note of a flush that has run. One that a truncation has overtaken counts for nothing.
     pub fn finish_flush(&mut self, flush: &Flush, now: Instant) {
         self.last_flush = now;
-        let parts = [&mut self.epochs_version, &mut self.dir_version, &mut self.parent_version];
+        let parts = [
+            &mut self.epochs_version,
+            &mut self.dir_version,
+            &mut self.parent_version,
+        ];
         for (part, version) in parts.into_iter().zip(flush.versions) {
             part.durable = part.durable.max(version);
         }
@@ -82,6 +86,17 @@ impl Log {
         if !overtaken && flush.upto > self.recovery_point() {
             self.set_recovery_point(flush.upto.min(self.log_end()));
         }
+    }
+
+    /// Writes the leader epoch checkpoint at once: after a truncation it would contradict what is appended next.
+    pub(crate) fn write_epochs(&mut self) -> Result<(), Fault> {
+        let version = self.epochs_version.current;
+        let text = format_epochs(&self.shared.epochs.load());
+        let path = self.dir().join(LEADER_EPOCH_CHECKPOINT);
+        let written = replace(&*self.shared.env.disk, &path, text.as_bytes());
+        self.guard(written)?;
+        self.epochs_version.durable = version;
+        Ok(())
     }
 
     /// Takes note of a flush that failed: the log takes no more records.
@@ -150,7 +165,10 @@ impl Log {
             upto,
             generation: self.shared.generation.current(),
             versions: parts.map(|part| part.current),
-            epochs: self.epochs_version.is_dirty().then(|| format_epochs(&epochs)),
+            epochs: self
+                .epochs_version
+                .is_dirty()
+                .then(|| format_epochs(&epochs)),
             files,
             dirs,
         }))

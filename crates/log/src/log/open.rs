@@ -180,6 +180,10 @@ impl Loader<'_> {
                 .partition_point(|segment| segment.base() <= self.hints.recovery_point)
                 .saturating_sub(1),
         };
+        if let Some(first) = self.segments.get(unflushed_from) {
+            // Beyond it the batches say what the epochs are; the checkpoint may be from before a truncation.
+            self.epochs_dirty |= self.epochs.truncate_from_end(first.base());
+        }
         let mut index = 0;
         while index < self.segments.len() {
             let unflushed = index >= unflushed_from;

@@ -51,7 +51,7 @@ impl Log {
         self.guard(rebuilt)?;
         self.publish_first_unstable();
         self.generation_bump_after_cut();
-        Ok(())
+        self.write_epochs()
     }
 
     /// Drops everything; the log goes on, empty, at `offset`.
@@ -77,7 +77,7 @@ impl Log {
         self.producers = ProducerState::starting_at(offset);
         self.publish_first_unstable();
         self.generation_bump_after_cut();
-        Ok(())
+        self.write_epochs()
     }
 
     /// What readers and recovery go by falls before the bytes do.

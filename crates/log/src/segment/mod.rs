@@ -368,6 +368,18 @@ pub(crate) fn rename_to_deleted(env: &Env, base: Offset) -> io::Result<Vec<PathB
     Ok(renamed)
 }
 
+/// Removes the files that [`Log::take_due_deletions`](crate::Log::take_due_deletions) names. Needs no lock. A file
+/// that is gone already is passed over: the same offset may have been deleted twice.
+pub fn remove_files(disk: &dyn Disk, paths: &[PathBuf]) -> io::Result<()> {
+    for path in paths {
+        match disk.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn deleted_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(crate::names::DELETED);

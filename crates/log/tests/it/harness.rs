@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use milena_base::{Epoch, Now, Offset, Timestamp, TopicPartition};
-use milena_disk::{Disk, OsDisk};
+use milena_disk::{Disk, OsDisk, SimDisk};
 use milena_log::{
     AppendError, AppendOrigin, Log, LogAppended, LogOptions, LogReader, OpenHints, Opened,
 };
@@ -28,23 +28,38 @@ pub fn at(millis: i64) -> Now {
 }
 
 pub struct Home {
-    root: Box<dyn AsRef<Path>>,
+    root: PathBuf,
+    /// Keeps a real directory until the test ends.
+    _temporary: Option<Box<dyn std::any::Any>>,
     pub disk: Arc<dyn Disk>,
     pub options: LogOptions,
 }
 
 impl Home {
+    /// In a real directory.
     pub fn new(options: LogOptions) -> Home {
-        let dir = milena_testkit::temp_dir();
+        let temporary = milena_testkit::temp_dir();
         Home {
-            root: Box::new(dir),
+            root: temporary.path().to_path_buf(),
+            _temporary: Some(Box::new(temporary)),
             disk: Arc::new(OsDisk),
             options,
         }
     }
 
+    /// On a simulated disk.
+    pub fn simulated(disk: &SimDisk, options: LogOptions) -> Home {
+        disk.create_dir_all(Path::new("/data")).expect("it is made");
+        Home {
+            root: PathBuf::from("/data"),
+            _temporary: None,
+            disk: Arc::new(disk.clone()),
+            options,
+        }
+    }
+
     pub fn dir(&self) -> PathBuf {
-        (*self.root).as_ref().join("t-0")
+        self.root.join("t-0")
     }
 
     pub fn open(&self, hints: OpenHints) -> (Log, Opened) {

@@ -115,8 +115,8 @@ impl<'a> Unlz4<'a> {
 
 impl Read for Unlz4<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() && !self.finished {
-            self.fill()?;
+        if self.at == self.block.len() && !self.finished {
+            self.fill()?; // an empty block reads as an end, as it does in Kafka
         }
         let count = buf.len().min(self.block.len() - self.at);
         buf[..count].copy_from_slice(&self.block[self.at..self.at + count]);

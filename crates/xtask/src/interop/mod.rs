@@ -1,16 +1,24 @@
 //! `cargo xtask interop`: Milena beside Apache Kafka from its published jars. Needs a JDK 17 and Maven.
 
+mod batches;
 mod bytes;
 mod java;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
 
-const PARTS: &[(&str, &str, Part)] = &[(
-    "bytes",
-    "messages and records in every version against Kafka's own classes",
-    bytes::run,
-)];
+const PARTS: &[(&str, &str, Part)] = &[
+    (
+        "bytes",
+        "messages and records in every version against Kafka's own classes",
+        bytes::run,
+    ),
+    (
+        "batches",
+        "record batches, right and wrong, against Kafka's own log; batches of every codec both ways",
+        batches::run,
+    ),
+];
 
 pub fn run(names: &[String]) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|n| PARTS.iter().all(|p| p.0 != **n)) {

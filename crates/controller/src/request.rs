@@ -1,0 +1,102 @@
+//! What the controller is asked, and what it answers: the protocol's own structures.
+
+use milena_protocol::{
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterConfigsRequest,
+    AlterConfigsResponse, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
+    AlterPartitionRequest, AlterPartitionResponse, ApiKey, AssignReplicasToDirsRequest,
+    AssignReplicasToDirsResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
+    BrokerRegistrationRequest, BrokerRegistrationResponse, ControllerRegistrationRequest,
+    ControllerRegistrationResponse, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    ElectLeadersRequest, ElectLeadersResponse, EncodeError, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse, Message, Request, UnregisterBrokerRequest,
+    UnregisterBrokerResponse, UnregisterControllerRequest, UnregisterControllerResponse,
+    UpdateFeaturesRequest, UpdateFeaturesResponse, Writer,
+};
+
+macro_rules! requests {
+    ($($variant:ident $request:ident $response:ident,)*) => {
+        /// A request to the active controller.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum ControllerRequest { $($variant($request),)* }
+
+        /// The answer of the same kind, throttle time not set.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum ControllerAnswer { $($variant($response),)* }
+
+        impl ControllerRequest {
+            pub fn api_key(&self) -> ApiKey {
+                match self { $(ControllerRequest::$variant(_) => $request::API_KEY,)* }
+            }
+        }
+
+        impl ControllerAnswer {
+            pub fn api_key(&self) -> ApiKey {
+                match self { $(ControllerAnswer::$variant(_) => $request::API_KEY,)* }
+            }
+
+            /// Writes the body of the response.
+            pub fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+                match self { $(ControllerAnswer::$variant(answer) => answer.encode(w, version),)* }
+            }
+        }
+
+        $(
+            impl From<$request> for ControllerRequest {
+                fn from(request: $request) -> ControllerRequest {
+                    ControllerRequest::$variant(request)
+                }
+            }
+
+            impl From<$response> for ControllerAnswer {
+                fn from(response: $response) -> ControllerAnswer {
+                    ControllerAnswer::$variant(response)
+                }
+            }
+
+            /// Gives the answer back where it is of another kind.
+            impl TryFrom<ControllerAnswer> for $response {
+                type Error = ControllerAnswer;
+                fn try_from(answer: ControllerAnswer) -> Result<$response, ControllerAnswer> {
+                    match answer {
+                        ControllerAnswer::$variant(response) => Ok(response),
+                        other => Err(other),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+requests! {
+    CreateTopics CreateTopicsRequest CreateTopicsResponse,
+    DeleteTopics DeleteTopicsRequest DeleteTopicsResponse,
+    CreatePartitions CreatePartitionsRequest CreatePartitionsResponse,
+    AlterPartition AlterPartitionRequest AlterPartitionResponse,
+    AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
+    ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
+    ElectLeaders ElectLeadersRequest ElectLeadersResponse,
+    IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+    AlterConfigs AlterConfigsRequest AlterConfigsResponse,
+    BrokerRegistration BrokerRegistrationRequest BrokerRegistrationResponse,
+    BrokerHeartbeat BrokerHeartbeatRequest BrokerHeartbeatResponse,
+    UnregisterBroker UnregisterBrokerRequest UnregisterBrokerResponse,
+    ControllerRegistration ControllerRegistrationRequest ControllerRegistrationResponse,
+    UnregisterController UnregisterControllerRequest UnregisterControllerResponse,
+    AllocateProducerIds AllocateProducerIdsRequest AllocateProducerIdsResponse,
+    UpdateFeatures UpdateFeaturesRequest UpdateFeaturesResponse,
+    AssignReplicasToDirs AssignReplicasToDirsRequest AssignReplicasToDirsResponse,
+}
+
+/// Who asks, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestContext {
+    /// Version in which the request came (and the answer goes).
+    pub version: i16,
+    /// For example `User:ANONYMOUS`.
+    pub principal: String,
+    pub client_id: String,
+    /// Whether a broker passed it on (its own listeners' requests included), having checked what a broker checks.
+    pub forwarded: bool,
+}

@@ -1,0 +1,82 @@
+//! What an active controller does by itself, each at its own interval (Kafka's periodic tasks).
+
+use std::time::Duration;
+
+use milena_base::Instant;
+use milena_protocol::NoOpRecord;
+
+use crate::Controller;
+use crate::decision::{Decision, Records};
+
+/// A task that has more to do comes again after this time.
+const AGAIN: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// Keeps the log moving, so that lag can be told from silence.
+    WriteNoOp,
+    FenceStaleBroker,
+    ElectPreferred,
+    ElectUnclean,
+}
+
+/// When each task is due. Empty while the controller is not active.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timers(Vec<(Task, Duration, Instant)>);
+
+impl Timers {
+    pub fn start(controller: &Controller, now: Instant) -> Timers {
+        let options = &controller.options;
+        let fence = (options.session_timeout / 8).max(Duration::from_millis(1));
+        let intervals = [
+            (Task::WriteNoOp, options.max_idle_interval),
+            (Task::FenceStaleBroker, Some(fence)),
+            (
+                Task::ElectPreferred,
+                options.leader_imbalance_check_interval,
+            ),
+            (Task::ElectUnclean, Some(options.unclean_election_interval)),
+        ];
+        let task = |(task, interval): (Task, Option<Duration>)| {
+            interval.map(|interval| (task, interval, now + interval))
+        };
+        Timers(intervals.into_iter().filter_map(task).collect())
+    }
+
+    pub fn next_deadline(&self) -> Instant {
+        let due = self.0.iter().map(|(_, _, due)| *due);
+        due.min().unwrap_or(Instant::NEVER)
+    }
+}
+
+impl Controller {
+    /// Runs the tasks that are due until one of them decides something. To be called again until it says `None`.
+    pub fn tick(&mut self, now: Instant) -> Option<Decision> {
+        loop {
+            let due = self.timers.0.iter().position(|(_, _, due)| *due <= now)?;
+            let (task, interval, _) = self.timers.0[due];
+            let (records, more) = self.run(task, now);
+            let wait = if more { AGAIN } else { interval };
+            self.timers.0[due].2 = now + wait;
+            if records.len() > 0 {
+                return Some(Decision::records(records));
+            }
+        }
+    }
+
+    fn run(&mut self, task: Task, now: Instant) -> (Records, bool) {
+        match task {
+            Task::WriteNoOp => {
+                let mut records = Records::default();
+                records.push(NoOpRecord::default(), 0);
+                (records, false)
+            }
+            Task::FenceStaleBroker => match self.fence_one_stale_broker(now) {
+                Some(records) => (records, true),
+                None => (Records::default(), false),
+            },
+            Task::ElectPreferred => self.balance_leaders(),
+            Task::ElectUnclean => self.elect_unclean_leaders(),
+        }
+    }
+}

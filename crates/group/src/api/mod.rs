@@ -1,0 +1,91 @@
+//! Requests as clients send them: whole, in any version, for any number of groups. Here they are checked, cut into
+//! questions for single shards, and the answers are put together again in the client's version.
+
+mod gather;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod shape;
+
+pub(crate) use gather::{Gather, Kind};
+pub(crate) use offset_commit::split as split_offset_commit;
+pub(crate) use offset_delete::split as split_offset_delete;
+pub(crate) use offset_fetch::groups as offset_fetch_groups;
+pub(crate) use shape::{Held, shape};
+
+use milena_base::Uuid;
+use milena_protocol::{
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+    OffsetFetchResponse, Str, SyncGroupRequest, SyncGroupResponse,
+};
+
+/// What the cluster knows of topics now: a view of the metadata image.
+pub trait Topics {
+    /// The name of a topic that exists.
+    fn name(&self, id: Uuid) -> Option<Str>;
+    /// The id of a topic that exists.
+    fn id(&self, name: &str) -> Option<Uuid>;
+    /// Whether the topic exists and has the partition.
+    fn has_partition(&self, name: &str, partition: i32) -> bool;
+}
+
+/// A request about groups.
+#[derive(Clone, Debug)]
+pub enum GroupRequest {
+    JoinGroup(JoinGroupRequest),
+    SyncGroup(SyncGroupRequest),
+    Heartbeat(HeartbeatRequest),
+    LeaveGroup(LeaveGroupRequest),
+    OffsetCommit(OffsetCommitRequest),
+    OffsetFetch(OffsetFetchRequest),
+    OffsetDelete(OffsetDeleteRequest),
+    ListGroups(ListGroupsRequest),
+    DescribeGroups(DescribeGroupsRequest),
+    DeleteGroups(DeleteGroupsRequest),
+}
+
+/// The answer to the [`GroupRequest`] of the same name, ready to be encoded in the request's version.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GroupResponse {
+    JoinGroup(JoinGroupResponse),
+    SyncGroup(SyncGroupResponse),
+    Heartbeat(HeartbeatResponse),
+    LeaveGroup(LeaveGroupResponse),
+    OffsetCommit(OffsetCommitResponse),
+    OffsetFetch(OffsetFetchResponse),
+    OffsetDelete(OffsetDeleteResponse),
+    ListGroups(ListGroupsResponse),
+    DescribeGroups(DescribeGroupsResponse),
+    DeleteGroups(DeleteGroupsResponse),
+}
+
+macro_rules! conversions {
+    ($($variant:ident $request:ident $response:ident;)*) => {$(
+        impl From<$request> for GroupRequest {
+            fn from(request: $request) -> GroupRequest {
+                GroupRequest::$variant(request)
+            }
+        }
+        impl From<$response> for GroupResponse {
+            fn from(response: $response) -> GroupResponse {
+                GroupResponse::$variant(response)
+            }
+        }
+    )*};
+}
+
+conversions! {
+    JoinGroup JoinGroupRequest JoinGroupResponse;
+    SyncGroup SyncGroupRequest SyncGroupResponse;
+    Heartbeat HeartbeatRequest HeartbeatResponse;
+    LeaveGroup LeaveGroupRequest LeaveGroupResponse;
+    OffsetCommit OffsetCommitRequest OffsetCommitResponse;
+    OffsetFetch OffsetFetchRequest OffsetFetchResponse;
+    OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;
+    ListGroups ListGroupsRequest ListGroupsResponse;
+    DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
+    DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
+}

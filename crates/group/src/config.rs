@@ -1,0 +1,43 @@
+//! What the broker's configuration says about groups.
+
+/// Defaults are Kafka's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// `group.min.session.timeout.ms`.
+    pub session_timeout_ms_min: i32,
+    /// `group.max.session.timeout.ms`.
+    pub session_timeout_ms_max: i32,
+    /// `group.max.size`: members of one classic group.
+    pub members_max: i32,
+    /// `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay_ms: i32,
+    /// How long a member that has no id yet may wait in its first JoinGroup (no key; five minutes, as in Kafka).
+    pub new_member_join_timeout_ms: i32,
+    /// `offset.metadata.max.bytes`; counted in UTF-16 units, as Kafka does.
+    pub offset_metadata_max: usize,
+    /// `offsets.retention.minutes`, in milliseconds.
+    pub offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_retention_check_interval_ms: u64,
+    /// `offsets.commit.timeout.ms`.
+    pub offsets_commit_timeout_ms: u64,
+    /// Bytes of a batch that holds tombstones of many groups, below the topic's `max.message.bytes`.
+    pub batch_bytes_max: usize,
+}
+
+impl Default for GroupConfig {
+    fn default() -> GroupConfig {
+        GroupConfig {
+            session_timeout_ms_min: 6_000,
+            session_timeout_ms_max: 1_800_000,
+            members_max: i32::MAX,
+            initial_rebalance_delay_ms: 3_000,
+            new_member_join_timeout_ms: 300_000,
+            offset_metadata_max: 4_096,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
+            offsets_retention_check_interval_ms: 600_000,
+            offsets_commit_timeout_ms: 5_000,
+            batch_bytes_max: 512 * 1024,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+mod memory_log;
+mod snapshots;
+mod transcripts;
+mod world;

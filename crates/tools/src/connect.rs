@@ -1,0 +1,63 @@
+//! From flags to a client: property files, bootstrap addresses, and where a seed comes from.
+
+use std::collections::BTreeMap;
+
+use milena_base::Prng;
+use milena_client::{Client, ClientConfig, Error};
+
+use crate::say;
+
+/// Properties by Kafka's names.
+pub type Properties = BTreeMap<String, String>;
+
+/// Reads a Java properties file.
+pub fn load(path: &str) -> Result<Properties, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    let parsed = milena_config::Properties::parse(&bytes);
+    let parsed = parsed.map_err(|error| format!("{path}: {error}"))?;
+    Ok(parsed.as_map().clone())
+}
+
+/// `key=value` arguments as Kafka's `parseKeyValueArgs` takes them: a missing value is an error, an empty one not.
+pub fn pairs(args: &[&str]) -> Result<Properties, String> {
+    let mut properties = Properties::new();
+    for arg in args.iter().filter(|arg| !arg.is_empty()) {
+        let (key, value) = arg
+            .split_once('=')
+            .ok_or_else(|| format!("Missing value for key {arg}"))?;
+        properties.insert(key.to_string(), value.to_string());
+    }
+    Ok(properties)
+}
+
+/// A client for an admin tool; failures that are tried again are told once each.
+pub fn admin(properties: &Properties) -> Result<Client, Error> {
+    let mut properties = properties.clone();
+    let id = properties.entry("client.id".into()).or_default();
+    if id.is_empty() {
+        *id = "adminclient-1".into();
+    }
+    let config = ClientConfig::new(&properties)?;
+    Ok(Client::new(config, seed()).with_notice(warn))
+}
+
+/// Says a failure that is going to be tried again, but not the same one over and over.
+pub fn warn(error: &Error) {
+    static LAST: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
+    let text = error.to_string();
+    let mut last = LAST.lock().expect("nothing panics with the lock");
+    if *last != text {
+        say::log("WARN", format_args!("{text}; trying again"), "milena");
+        *last = text;
+    }
+}
+
+/// Randomness from the system, by the way std seeds its maps.
+pub fn seed() -> Prng {
+    use std::hash::{BuildHasher, Hasher};
+    Prng::new(
+        std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish(),
+    )
+}

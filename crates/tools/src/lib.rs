@@ -1,0 +1,46 @@
+//! `tools` are the work-alikes of Kafka's command-line tools: same names, flags, tables, streams and exit
+//! statuses; the help texts are our own. One file a tool.
+//!
+//! They talk to clusters through `client` and to files through the crates that know their formats; nothing here
+//! decides what a record or a request means. Start at [`run`].
+#![forbid(unsafe_code)]
+
+mod connect;
+mod console_producer;
+mod exceptions;
+mod filter;
+mod options;
+mod say;
+mod topics;
+
+use std::ffi::OsString;
+
+pub use say::version;
+
+type Tool = fn(Vec<String>) -> i32;
+
+macro_rules! tools {
+    ($($name:literal => $main:path,)*) => {
+        /// The names that [`run`] knows: those of the scripts in `bin/`, without `.sh`.
+        pub const NAMES: &[&str] = &[$($name),*];
+        const MAINS: &[Tool] = &[$($main),*];
+    };
+}
+
+tools! {
+    "kafka-console-producer" => console_producer::main,
+    "kafka-topics" => topics::main,
+}
+
+/// Runs a tool to its end and returns its exit status. The name is one of [`NAMES`], with or without `.sh`.
+pub fn run(name: &str, args: Vec<OsString>) -> i32 {
+    let name = name.strip_suffix(".sh").unwrap_or(name);
+    let Some(at) = NAMES.iter().position(|known| *known == name) else {
+        eprintln!("There is no tool {name}. There are: {}.", NAMES.join(", "));
+        return 2;
+    };
+    let args = args
+        .into_iter()
+        .map(|arg| arg.to_string_lossy().into_owned());
+    MAINS[at](args.collect())
+}
