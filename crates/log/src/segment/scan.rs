@@ -17,8 +17,9 @@ const LENGTH_OVERHEAD: u64 = 12;
 const MAGIC_END: usize = 17;
 /// Bytes of a message header of format 1, timestamp included.
 const LEGACY_BYTES: usize = 26;
-/// Where the CRC of format 2 begins to count.
+/// Where the CRC of format 2 begins to count, and where that of formats 0 and 1 does.
 const CRC_COVERS_FROM: u64 = 21;
+const LEGACY_CRC_COVERS_FROM: u64 = 16;
 
 const CONTROL: i16 = 1 << 5;
 const TRANSACTIONAL: i16 = 1 << 4;
@@ -213,21 +214,46 @@ impl<W: AsMut<[u8]> + AsRef<[u8]>> Scan<W> {
         }
     }
 
-    /// Whether the batch's CRC is that of its bytes. Formats 0 and 1 have another CRC, which is not checked.
+    /// Whether the batch's CRC is that of its bytes. In formats 0 and 1 it is another CRC, and as telling: half a
+    /// header, with zeros for the rest, says that it is of format 0.
     pub(crate) fn is_intact(&mut self, batch: &BatchView) -> io::Result<bool> {
-        if batch.magic < 2 {
-            return Ok(true);
-        }
-        let mut at = u64::from(batch.position) + CRC_COVERS_FROM;
+        let crc = match batch.magic {
+            0 | 1 => self.legacy_crc(batch)?,
+            _ => self.crc(batch)?,
+        };
+        Ok(crc == batch.crc)
+    }
+
+    fn crc(&mut self, batch: &BatchView) -> io::Result<u32> {
+        let mut crc = 0;
+        self.each_window(batch, CRC_COVERS_FROM, |bytes| {
+            crc = crc32c::crc32c_append(crc, bytes);
+        })?;
+        Ok(crc)
+    }
+
+    fn legacy_crc(&mut self, batch: &BatchView) -> io::Result<u32> {
+        let mut crc = crc32fast::Hasher::new();
+        self.each_window(batch, LEGACY_CRC_COVERS_FROM, |bytes| crc.update(bytes))?;
+        Ok(crc.finalize())
+    }
+
+    /// The batch's bytes from `skip` on, a window at a time.
+    fn each_window(
+        &mut self,
+        batch: &BatchView,
+        skip: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut at = u64::from(batch.position) + skip;
         let end = u64::from(batch.end());
         let capacity = self.window.as_ref().len() as u64;
-        let mut crc = 0;
         while at < end {
             let length = (end - at).min(capacity) as usize;
-            crc = crc32c::crc32c_append(crc, self.bytes(at, length)?);
+            take(self.bytes(at, length)?);
             at += length as u64;
         }
-        Ok(crc == batch.crc)
+        Ok(())
     }
 
     /// `length` bytes at `position`; at most a window.

@@ -54,11 +54,12 @@ struct Counts {
 #[test]
 fn the_log_comes_back_whatever_is_lost() {
     let mut counts = Counts::default();
-    for_each_seed(scripts(), |seed| {
+    let (scripts, step) = extent();
+    for_each_seed(scripts, |seed| {
         counts.scripts += 1;
         let whole = Script::new(seed);
         let changes = whole.run(None).changes;
-        for crash_at in 1..=changes {
+        for crash_at in (1 + seed % step..=changes).step_by(step as usize) {
             counts.crash_points += 1;
             let run = Script::new(seed).run(Some(crash_at));
             let at = run
@@ -76,10 +77,12 @@ fn the_log_comes_back_whatever_is_lost() {
     println!("{counts:?}");
 }
 
-/// `MILENA_POWER_SCRIPTS` asks for more than the usual few.
-fn scripts() -> u64 {
-    let asked = std::env::var("MILENA_POWER_SCRIPTS").ok();
-    asked.map_or(6, |count| count.parse().expect("a number of scripts"))
+/// How many scripts, and every how manyth change: a few and some, or with `MILENA_POWER_SCRIPTS` so many and all.
+fn extent() -> (u64, u64) {
+    match std::env::var("MILENA_POWER_SCRIPTS") {
+        Ok(count) => (count.parse().expect("a number of scripts"), 1),
+        Err(_) => (6, 7),
+    }
 }
 
 fn comes_back(disk: &SimDisk, truth: &Truth, how: Stop, what: &str, counts: &mut Counts) {

@@ -42,8 +42,8 @@ pub struct Truth {
     pub now: Now,
     /// Every batch handed to the log, the last one perhaps not taken.
     pub batches: Vec<Stored>,
-    /// What was cut off by a truncation that no flush has confirmed: it may come back instead of what replaced it.
-    pub cut_off: Option<Vec<Stored>>,
+    /// The log before each truncation that no flush has confirmed: it may come back instead of what replaced it.
+    pub cut_off: Vec<Vec<Stored>>,
     /// The end that appends have returned.
     pub taken: Offset,
     /// The end that flushes have confirmed.
@@ -59,7 +59,7 @@ impl Truth {
         Truth {
             now,
             batches: Vec::new(),
-            cut_off: None,
+            cut_off: Vec::new(),
             taken: Offset::ZERO,
             flushed: Offset::ZERO,
             start: Offset::ZERO,
@@ -94,11 +94,11 @@ impl Truth {
             self.start_confirmed,
             self.start
         );
-        let whole = is_run_of(&found.batches, &self.batches);
+        let whole = is_run_of(&found.batches, &self.batches, self.start);
         let before = self
             .cut_off
-            .as_ref()
-            .is_some_and(|old| is_run_of(&found.batches, old));
+            .iter()
+            .any(|old| is_run_of(&found.batches, old, self.start));
         assert!(whole || before, "{what}: {}", self.difference(found));
         assert!(
             found.is_contiguous(self.start.min(self.end_promised(cut))),
@@ -112,7 +112,7 @@ impl Truth {
             let pairs: Vec<_> = batches.iter().map(|b| (b.base.0, b.last.0)).collect();
             format!("{pairs:?}")
         };
-        let cut_off = self.cut_off.as_deref().map(offsets);
+        let cut_off: Vec<_> = self.cut_off.iter().map(|old| offsets(old)).collect();
         format!(
             "found {}\nstored {}\ncut off {cut_off:?}",
             found.summary(),
@@ -126,20 +126,24 @@ impl Truth {
         Truth {
             now: self.now,
             batches: found.batches.clone(),
-            cut_off: None,
+            cut_off: Vec::new(),
             taken: found.end,
             flushed: self.flushed,
-            start: found.start,
+            start: self.start.max(found.start),
             start_confirmed: self.start_confirmed,
         }
     }
 }
 
-/// Whether `found` is what `stored` holds from `found`'s first batch on, up to some batch.
-fn is_run_of(found: &[Stored], stored: &[Stored]) -> bool {
-    let Some(first) = found.first() else {
-        return true;
+/// Whether `found` is what `stored` holds from `start` on, up to some batch; and of what was deleted before, any.
+fn is_run_of(found: &[Stored], stored: &[Stored], start: Offset) -> bool {
+    let (deleted, kept) = found.split_at(found.partition_point(|batch| batch.last < start));
+    let run = match kept.first() {
+        Some(first) => {
+            let from = stored.partition_point(|batch| batch.base < first.base);
+            stored[from..].starts_with(kept)
+        }
+        None => true,
     };
-    let from = stored.partition_point(|batch| batch.base < first.base);
-    stored[from..].starts_with(found)
+    run && deleted.iter().all(|batch| stored.contains(batch))
 }
