@@ -12,18 +12,18 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub struct Uuid(pub [u8; 16]);
 
 impl Uuid {
-    /// No id (also `DirectoryId.UNASSIGNED`).
+    /// No id (also `DirectoryId.MIGRATING`).
     pub const ZERO: Uuid = Uuid([0; 16]);
-    /// `Uuid.ONE_UUID`: `DirectoryId.LOST` and the metadata topic's id in older releases.
+    /// `Uuid.ONE_UUID`: `DirectoryId.UNASSIGNED` and the id of the metadata topic.
     pub const ONE: Uuid = Uuid::from_parts(0, 1);
     /// The id of `__cluster_metadata` (`Uuid.METADATA_TOPIC_ID`).
     pub const METADATA_TOPIC: Uuid = Uuid::ONE;
-    /// `DirectoryId.UNASSIGNED`.
-    pub const DIRECTORY_UNASSIGNED: Uuid = Uuid::from_parts(0, 0);
-    /// `DirectoryId.LOST`.
-    pub const DIRECTORY_LOST: Uuid = Uuid::from_parts(0, 1);
-    /// `DirectoryId.MIGRATING`.
-    pub const DIRECTORY_MIGRATING: Uuid = Uuid::from_parts(0, 2);
+    /// `DirectoryId.MIGRATING`: a replica from before directories were assigned.
+    pub const DIRECTORY_MIGRATING: Uuid = Uuid::from_parts(0, 0);
+    /// `DirectoryId.UNASSIGNED`: the broker has not said yet where the replica lies.
+    pub const DIRECTORY_UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
+    /// `DirectoryId.LOST`: the directory is gone.
+    pub const DIRECTORY_LOST: Uuid = Uuid::from_parts(0, 2);
 
     pub const fn from_parts(high: u64, low: u64) -> Uuid {
         let (h, l) = (high.to_be_bytes(), low.to_be_bytes());

@@ -57,6 +57,8 @@ pub struct Topic {
     pub id: Uuid,
     /// `NONE`, or why there are no partitions.
     pub error: i16,
+    /// One of Kafka's own.
+    pub internal: bool,
     pub partitions: BTreeMap<i32, Leader>,
 }
 
@@ -90,6 +92,11 @@ impl Client {
         self
     }
 
+    /// Tells of a failure that is going to be tried again.
+    pub(crate) fn tell(&self, error: &Error) {
+        (self.notice)(error);
+    }
+
     pub fn config(&self) -> &ClientConfig {
         &self.config
     }
@@ -102,6 +109,11 @@ impl Client {
     /// The brokers (or controllers) that were in the last answer about the cluster.
     pub fn nodes(&self) -> &BTreeMap<i32, Node> {
         &self.nodes
+    }
+
+    /// Every topic that metadata was asked for.
+    pub(crate) fn topic_names(&self) -> impl Iterator<Item = &Str> {
+        self.topics.keys()
     }
 
     /// What is known about a topic that metadata was asked for.
@@ -284,6 +296,9 @@ impl Client {
             .map(|b| (b.node_id, node(b.node_id, &b.host, b.port, &b.rack)))
             .collect();
         self.controller = answer.controller_id;
+        if request.topics.is_none() {
+            self.topics.clear();
+        }
         for topic in &answer.topics {
             if let Some(name) = &topic.name {
                 self.topics.insert(name.detached(), view(topic));
@@ -364,6 +379,7 @@ fn view(topic: &MetadataResponseTopic) -> Topic {
     Topic {
         id: topic.topic_id,
         error: topic.error_code,
+        internal: topic.is_internal,
         partitions: partitions.collect(),
     }
 }

@@ -11,6 +11,7 @@ mod address;
 mod client;
 mod config;
 mod connection;
+pub mod consumer;
 mod error;
 pub mod producer;
 
@@ -18,6 +19,7 @@ pub use address::Address;
 pub use client::{Client, Leader, Node, Target, Topic};
 pub use config::ClientConfig;
 pub use connection::{Connection, Pending};
+pub use consumer::Consumer;
 pub use error::Error;
 pub use producer::Producer;
 

@@ -32,13 +32,13 @@ impl Controller {
             };
             records.push(record, 0);
         }
-        records.0.extend(self.options.bootstrap.iter().cloned());
+        records.0.extend(self.bootstrap.iter().cloned());
         if self.bootstrap_level(ELR_VERSION) > 0 {
             let record = ConfigRecord {
                 resource_type: ConfigResource::BROKER,
                 resource_name: Str::EMPTY,
                 name: Str::from_static(MIN_INSYNC_REPLICAS),
-                value: Some(Str::from(self.options.min_insync_replicas.to_string())),
+                value: Some(Str::from(self.min_insync_replicas().to_string())),
             };
             records.push(record, 0);
         }
@@ -54,7 +54,7 @@ impl Controller {
             MetadataRecord::FeatureLevel(r) if *r.name == *feature => Some(r.feature_level),
             _ => None,
         };
-        let levels = self.options.bootstrap.iter().rev();
+        let levels = self.bootstrap.iter().rev();
         levels
             .map(|(record, _)| record)
             .find_map(level)

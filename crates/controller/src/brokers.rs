@@ -65,10 +65,10 @@ impl Controller {
         request: &BrokerRegistrationRequest,
         now: Instant,
     ) -> Result<(), Refusal> {
-        if *request.cluster_id != *self.options.cluster_id {
+        if *request.cluster_id != *self.cluster_id {
             let text = format!(
                 "Expected cluster ID {}, but got cluster ID {}",
-                self.options.cluster_id, request.cluster_id
+                self.cluster_id, request.cluster_id
             );
             return Err(Refusal::new(ErrorCode::InconsistentClusterId, text));
         }

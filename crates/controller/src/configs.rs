@@ -1,8 +1,10 @@
-//! IncrementalAlterConfigs and AlterConfigs, and the configuration of a topic that is created.
+//! IncrementalAlterConfigs and AlterConfigs, and the configuration of a topic that is created. What a value may be is
+//! decided in `config`; here is what the metadata knows beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use milena_base::ErrorCode;
+use milena_config::alter::{self, Changes, Op, Refused, ResourceType};
 use milena_image::ConfigResource;
 use milena_protocol::create_topics_request::CreatableTopic;
 use milena_protocol::create_topics_response::CreatableTopicConfigs;
@@ -13,45 +15,21 @@ use milena_protocol::{
 use milena_protocol::{alter_configs_response, incremental_alter_configs_response};
 
 use crate::decision::{Decision, Records};
-use crate::names::check_topic_name;
 use crate::refusal::fields;
 use crate::{Controller, Refusal, RequestContext};
 
 pub(crate) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
-const CORDONED_LOG_DIRS: &str = "cordoned.log.dirs";
-const VALUE_LENGTH_MAX: usize = 32767;
 
-/// What is to happen to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Set,
-    Delete,
-    Append,
-    Subtract,
-}
+/// A resource as a request names it.
+type Named = (i8, Str);
+type Results = Vec<(Named, Result<(), Refusal>)>;
 
-impl Operation {
-    fn from_code(code: i8) -> Option<Operation> {
-        Some(match code {
-            0 => Operation::Set,
-            1 => Operation::Delete,
-            2 => Operation::Append,
-            3 => Operation::Subtract,
-            _ => return None,
-        })
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        Refusal::new(refused.code, refused.message)
     }
 }
-
-/// One change of one key. Without `Debug`: the value may be secret.
-#[derive(Clone)]
-pub(crate) struct Requested {
-    pub name: Str,
-    pub operation: Operation,
-    pub value: Option<Str>,
-}
-
-type Values = BTreeMap<Str, Str>;
 
 impl Controller {
     pub(crate) fn incremental_alter_configs(
@@ -60,49 +38,37 @@ impl Controller {
         ctx: &RequestContext,
     ) -> Decision {
         use incremental_alter_configs_response::AlterConfigsResourceResponse;
-        let key = |r: &milena_protocol::incremental_alter_configs_request::AlterConfigsResource| {
-            (r.resource_type, r.resource_name.clone())
-        };
-        let duplicates = duplicates(request.resources.iter().map(key));
-        let mut records = Records::default();
-        let mut responses = Vec::new();
-        for (kind, name) in &duplicates {
-            responses.push((*kind, name.clone(), Err(duplicate_resource())));
-        }
-        let single = request
-            .resources
-            .iter()
-            .filter(|r| !duplicates.contains(&key(r)));
-        for asked in single {
-            let (kind, name) = key(asked);
-            let result = check_kind(kind).and_then(|()| {
-                let changes = asked.configs.iter().map(|c| {
-                    let operation = Operation::from_code(c.config_operation);
-                    Ok(Requested {
-                        name: c.name.clone(),
-                        operation: operation
-                            .ok_or_else(|| unknown_operation(c.config_operation))?,
-                        value: c.value.clone(),
-                    })
-                });
-                let changes: Vec<Requested> = changes.collect::<Result<_, Refusal>>()?;
-                let resource = ConfigResource::new(kind, name.clone());
-                self.alter_resource(&resource, &changes, false, ctx.forwarded)
+        let asked = request.resources.iter().map(|resource| {
+            let ops = resource.configs.iter().map(|c| {
+                let op = Op::from_id(c.config_operation);
+                let op = op.ok_or_else(|| unknown_operation(c.config_operation))?;
+                Ok((c.name.to_string(), op, c.value.as_ref().map(Str::to_string)))
             });
-            responses.push((kind, name, result.map(|made| records.append(made))));
-        }
+            let ops: Result<Vec<_>, Refusal> = ops.collect();
+            (
+                (resource.resource_type, resource.resource_name.clone()),
+                ops,
+            )
+        });
+        let (responses, mut records) = self.alter_each(
+            asked.collect(),
+            |kind, current, ops| Ok(alter::incremental(kind, current, &ops?)?),
+            ctx,
+        );
         if request.validate_only {
             records = Records::default();
         }
-        let responses = responses.into_iter().map(|(kind, name, result)| {
-            let (error_code, error_message) = fields(&result);
-            AlterConfigsResourceResponse {
-                error_code,
-                error_message,
-                resource_type: kind,
-                resource_name: name,
-            }
-        });
+        let responses = responses
+            .into_iter()
+            .map(|((resource_type, resource_name), result)| {
+                let (error_code, error_message) = fields(&result);
+                AlterConfigsResourceResponse {
+                    error_code,
+                    error_message,
+                    resource_type,
+                    resource_name,
+                }
+            });
         let answer = IncrementalAlterConfigsResponse {
             responses: responses.collect(),
             ..IncrementalAlterConfigsResponse::default()
@@ -117,43 +83,34 @@ impl Controller {
         ctx: &RequestContext,
     ) -> Decision {
         use alter_configs_response::AlterConfigsResourceResponse;
-        let key = |r: &milena_protocol::alter_configs_request::AlterConfigsResource| {
-            (r.resource_type, r.resource_name.clone())
-        };
-        let duplicates = duplicates(request.resources.iter().map(key));
-        let mut records = Records::default();
-        let mut responses = Vec::new();
-        for (kind, name) in &duplicates {
-            responses.push((*kind, name.clone(), Err(duplicate_resource())));
-        }
-        let single = request
-            .resources
-            .iter()
-            .filter(|r| !duplicates.contains(&key(r)));
-        for asked in single {
-            let (kind, name) = key(asked);
-            let result = check_kind(kind).and_then(|()| {
-                let resource = ConfigResource::new(kind, name.clone());
-                let wanted = asked
-                    .configs
-                    .iter()
-                    .map(|c| (c.name.clone(), c.value.clone()));
-                self.replace_resource(&resource, &wanted.collect(), ctx.forwarded)
-            });
-            responses.push((kind, name, result.map(|made| records.append(made))));
-        }
+        let asked = request.resources.iter().map(|resource| {
+            let values = resource.configs.iter();
+            let values = values.map(|c| (c.name.to_string(), c.value.as_ref().map(Str::to_string)));
+            let values: Changes = values.collect();
+            (
+                (resource.resource_type, resource.resource_name.clone()),
+                values,
+            )
+        });
+        let (responses, mut records) = self.alter_each(
+            asked.collect(),
+            |kind, current, values| Ok(alter::replace(kind, current, &values)),
+            ctx,
+        );
         if request.validate_only {
             records = Records::default();
         }
-        let responses = responses.into_iter().map(|(kind, name, result)| {
-            let (error_code, error_message) = fields(&result);
-            AlterConfigsResourceResponse {
-                error_code,
-                error_message,
-                resource_type: kind,
-                resource_name: name,
-            }
-        });
+        let responses = responses
+            .into_iter()
+            .map(|((resource_type, resource_name), result)| {
+                let (error_code, error_message) = fields(&result);
+                AlterConfigsResourceResponse {
+                    error_code,
+                    error_message,
+                    resource_type,
+                    resource_name,
+                }
+            });
         let answer = AlterConfigsResponse {
             responses: responses.collect(),
             ..AlterConfigsResponse::default()
@@ -161,147 +118,89 @@ impl Controller {
         Decision::records(records).with_answer(answer).atomic()
     }
 
-    /// The records for changes of one resource; `is_new` where it is made in the same batch.
-    pub(crate) fn alter_resource(
+    /// Alters each resource by itself; `changes` says what becomes of its configs. A resource that is named twice is
+    /// refused once.
+    fn alter_each<T>(
         &self,
-        resource: &ConfigResource,
-        changes: &[Requested],
-        is_new: bool,
-        forwarded: bool,
-    ) -> Result<Records, Refusal> {
-        let mut altered = Vec::new();
-        for change in changes {
-            let current = self
-                .state
-                .image
-                .configs
-                .value(resource, &change.name)
-                .cloned();
-            let new = self.changed_value(resource, change, current.clone())?;
-            if new != current || resource.kind == ConfigResource::BROKER {
-                altered.push((change.name.clone(), new));
-            }
-        }
-        self.check_change(resource, &altered, is_new, forwarded)?;
-        Ok(self.config_records(resource, altered))
-    }
-
-    fn replace_resource(
-        &self,
-        resource: &ConfigResource,
-        wanted: &BTreeMap<Str, Option<Str>>,
-        forwarded: bool,
-    ) -> Result<Records, Refusal> {
-        let current = self.state.image.configs.get(resource);
-        let is_broker = resource.kind == ConfigResource::BROKER;
-        let explicit = wanted
-            .iter()
-            .filter(|(k, v)| is_broker || current.get(*k) != v.as_ref());
-        let explicit = explicit.map(|(k, v)| (k.clone(), v.clone()));
-        let implicit = current.keys().filter(|k| !wanted.contains_key(*k));
-        let implicit = implicit.map(|k| (k.clone(), None));
-        let altered: Vec<(Str, Option<Str>)> = explicit.chain(implicit).collect();
-        self.check_change(resource, &altered, false, forwarded)?;
-        Ok(self.config_records(resource, altered))
-    }
-
-    fn changed_value(
-        &self,
-        resource: &ConfigResource,
-        change: &Requested,
-        current: Option<Str>,
-    ) -> Result<Option<Str>, Refusal> {
-        let what = match change.operation {
-            Operation::Set => return Ok(change.value.clone()),
-            Operation::Delete => return Ok(None),
-            Operation::Append => "APPEND",
-            Operation::Subtract => "SUBTRACT",
+        asked: Vec<(Named, T)>,
+        changes: impl Fn(ResourceType, &alter::Configs, T) -> Result<Changes, Refusal>,
+        ctx: &RequestContext,
+    ) -> (Results, Records) {
+        let mut seen = BTreeSet::new();
+        let again = asked.iter().map(|(named, _)| named);
+        let duplicates: BTreeSet<Named> = again.filter(|n| !seen.insert(*n)).cloned().collect();
+        let twice = || {
+            Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "Duplicate resource.",
+            ))
         };
-        let key = change.name.as_str();
-        if !self.rules.is_list(resource.kind, key) {
-            let text = format!("Can't {what} to key {key} because its type is not LIST.");
+        let mut responses: Results = duplicates.iter().map(|n| (n.clone(), twice())).collect();
+        let mut records = Records::default();
+        for (named, what) in asked.into_iter().filter(|(n, _)| !duplicates.contains(n)) {
+            let result = known_kind(named.0).and_then(|kind| {
+                let resource = ConfigResource::new(named.0, named.1.clone());
+                let current = self.current(&resource);
+                let changes = changes(kind, &current, what)?;
+                let made = self.alter_resource(&resource, &current, changes, ctx)?;
+                self.check_exists(&resource)?;
+                Ok(made)
+            });
+            responses.push((named, result.map(|made| records.append(made))));
+        }
+        (responses, records)
+    }
+
+    fn current(&self, resource: &ConfigResource) -> alter::Configs {
+        let values = self.state.image.configs.get(resource);
+        values
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect()
+    }
+
+    /// The records for changes of one resource, which are checked; not that it exists.
+    fn alter_resource(
+        &self,
+        resource: &ConfigResource,
+        current: &alter::Configs,
+        changes: Changes,
+        ctx: &RequestContext,
+    ) -> Result<Records, Refusal> {
+        let image = &self.state.image;
+        let context = alter::Context {
+            config: self.layers.current(),
+            elr_enabled: image.features.elr_enabled(),
+            cordoned_log_dirs_supported: image.metadata_version().supports_cordoned_log_dirs(),
+            forwarded: ctx.forwarded,
+        };
+        let kind = ResourceType::from_id(resource.kind);
+        alter::check(&context, kind, &resource.name, current, &changes)?;
+        Ok(self.config_records(resource, changes))
+    }
+
+    /// The records of a new topic's configs.
+    pub(crate) fn creation_configs(
+        &self,
+        topic: &CreatableTopic,
+        ctx: &RequestContext,
+    ) -> Result<Records, Refusal> {
+        let without_value = topic.configs.iter().filter(|c| c.value.is_none());
+        let names: Vec<&str> = without_value.map(|c| c.name.as_str()).collect();
+        if !names.is_empty() {
+            let text = format!(
+                "Null value not supported for topic configs: {}",
+                names.join(",")
+            );
             return Err(Refusal::new(ErrorCode::InvalidConfig, text));
         }
-        let current = current.map(|value| value.to_string());
-        let current = current.or_else(|| self.rules.default_value(resource.kind, key));
-        let current = current.unwrap_or_default();
-        let parts = |list: &str| -> Vec<String> { list.split(',').map(str::to_owned).collect() };
-        let mut list = parts(&current);
-        list.retain(|part| !part.is_empty());
-        for part in parts(change.value.as_deref().unwrap_or_default()) {
-            let present = list.iter().position(|p| *p == part);
-            match (change.operation, present) {
-                (Operation::Append, None) => list.push(part),
-                (Operation::Subtract, Some(at)) => drop(list.remove(at)),
-                _ => {}
-            }
+        if topic.configs.is_empty() {
+            return Ok(Records::default());
         }
-        Ok(Some(Str::from(list.join(","))))
-    }
-
-    fn check_change(
-        &self,
-        resource: &ConfigResource,
-        altered: &[(Str, Option<Str>)],
-        is_new: bool,
-        forwarded: bool,
-    ) -> Result<(), Refusal> {
-        let current: Values = self.state.image.configs.get(resource).into_iter().collect();
-        let mut all = current.clone();
-        for (key, value) in altered {
-            if resource.kind == ConfigResource::BROKER {
-                let before = current.get(key.as_str()).map(Str::as_str);
-                self.check_broker_key(resource, key, value.as_deref(), before, forwarded)?;
-            }
-            match value {
-                None => drop(all.remove(key.as_str())),
-                Some(value) if value.encode_utf16().count() > VALUE_LENGTH_MAX => {
-                    return Err(invalid(
-                        "The configuration value cannot be added because it exceeds the maximum \
-                         value size of 32767 bytes.",
-                    ));
-                }
-                Some(value) => drop(all.insert(key.clone(), value.clone())),
-            }
-        }
-        check_resource_name(resource)?;
-        self.rules.check(resource, &all, &current)?;
-        if is_new {
-            return Ok(());
-        }
-        self.check_exists(resource)
-    }
-
-    fn check_broker_key(
-        &self,
-        resource: &ConfigResource,
-        key: &str,
-        value: Option<&str>,
-        before: Option<&str>,
-        forwarded: bool,
-    ) -> Result<(), Refusal> {
-        let image = &self.state.image;
-        match key {
-            MIN_INSYNC_REPLICAS if image.features.elr_enabled() && !resource.name.is_empty() => {
-                Err(invalid(
-                    "Broker-level min.insync.replicas cannot be altered while ELR is enabled.",
-                ))
-            }
-            MIN_INSYNC_REPLICAS if image.features.elr_enabled() && value.is_none() => Err(invalid(
-                "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
-            )),
-            CORDONED_LOG_DIRS if !image.metadata_version().supports_cordoned_log_dirs() => {
-                Err(invalid(
-                    "The cordoned.log.dirs configuration value cannot be set because it requires \
-                     metadata.version >= 4.3-IV0",
-                ))
-            }
-            CORDONED_LOG_DIRS if !forwarded && !is_subset(value, before) => Err(invalid(
-                "When updating cordoned.log.dirs via controllers,  the new value must be a subset \
-                 of the current configuration value.",
-            )),
-            _ => Ok(()),
-        }
+        let set = topic.configs.iter();
+        let set = set.map(|c| (c.name.to_string(), c.value.as_ref().map(Str::to_string)));
+        let resource = ConfigResource::new(ConfigResource::TOPIC, topic.name.clone());
+        self.alter_resource(&resource, &alter::Configs::new(), set.collect(), ctx)
     }
 
     fn check_exists(&self, resource: &ConfigResource) -> Result<(), Refusal> {
@@ -315,7 +214,7 @@ impl Controller {
                 let id = name.parse().unwrap_or(-1);
                 let cluster = &self.state.image.cluster;
                 let known = cluster.broker(id).is_some()
-                    || self.options.voters.contains(&id)
+                    || self.voters.contains(&id)
                     || cluster.controller(id).is_some();
                 if known {
                     return Ok(());
@@ -328,20 +227,16 @@ impl Controller {
     }
 
     /// ConfigRecords, and what a changed min.insync.replicas implies for ELR.
-    fn config_records(
-        &self,
-        resource: &ConfigResource,
-        altered: Vec<(Str, Option<Str>)>,
-    ) -> Records {
+    fn config_records(&self, resource: &ConfigResource, changes: Changes) -> Records {
         let mut records = Records::default();
         let mut clears_elr = false;
-        for (name, value) in altered {
-            clears_elr |= *name == *MIN_INSYNC_REPLICAS;
+        for (name, value) in changes {
+            clears_elr |= name == MIN_INSYNC_REPLICAS;
             let record = ConfigRecord {
                 resource_type: resource.kind,
                 resource_name: resource.name.clone(),
-                name,
-                value,
+                name: Str::from(name),
+                value: value.map(Str::from),
             };
             records.push(record, 0);
         }
@@ -371,7 +266,7 @@ impl Controller {
             .value(&ConfigResource::default_broker(), MIN_INSYNC_REPLICAS)
             .is_none()
         {
-            let value = Str::from(self.options.min_insync_replicas.to_string());
+            let value = Str::from(self.min_insync_replicas().to_string());
             records.push(record(Str::EMPTY, Some(value)), 0);
         }
         for (resource, values) in configs.iter() {
@@ -385,24 +280,30 @@ impl Controller {
 
     /// A topic's min.insync.replicas, but no more than it has replicas.
     pub(crate) fn effective_min_isr(&self, topic: &milena_image::Topic) -> usize {
-        let node = self.options.node_id;
+        let node = self.node_id;
         let set = self
             .state
             .dynamic_topic_value(&topic.name, MIN_INSYNC_REPLICAS, node);
         let set = set.and_then(|value| value.trim().parse::<i32>().ok());
-        let min = set.unwrap_or(self.options.min_insync_replicas).max(0) as usize;
+        let min = set.unwrap_or(self.min_insync_replicas()).max(0) as usize;
         let first = topic.partitions.get(&0);
         min.min(first.map_or(1, |p| p.replicas.len()))
     }
 
+    /// As configured statically, or its default.
+    pub(crate) fn min_insync_replicas(&self) -> i32 {
+        self.layers.fixed().int(MIN_INSYNC_REPLICAS)
+    }
+
     pub(crate) fn unclean_enabled(&self, topic: &str) -> bool {
-        let node = self.options.node_id;
+        let node = self.node_id;
         let set = self
             .state
             .dynamic_topic_value(topic, UNCLEAN_LEADER_ELECTION, node);
-        set.map_or(self.options.unclean_leader_election, |value| {
-            value.trim().eq_ignore_ascii_case("true")
-        })
+        set.map_or(
+            self.layers.fixed().boolean(UNCLEAN_LEADER_ELECTION),
+            |value| value.trim().eq_ignore_ascii_case("true"),
+        )
     }
 
     /// A new topic's effective configuration, by name.
@@ -410,84 +311,32 @@ impl Controller {
         &self,
         topic: &CreatableTopic,
     ) -> Vec<CreatableTopicConfigs> {
-        let given = topic.configs.iter();
-        let given = given.filter_map(|c| Some((c.name.clone(), c.value.clone()?)));
-        let values = |resource| -> Values {
-            self.state
-                .image
-                .configs
-                .get(&resource)
-                .into_iter()
-                .collect()
+        let own = topic.configs.iter();
+        let own = own.filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string())));
+        let mut entries = self.layers.effective_topic(&own.collect());
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let config = |entry: milena_config::ConfigEntry| CreatableTopicConfigs {
+            name: Str::from(entry.name),
+            value: entry.value.map(Str::from),
+            read_only: entry.read_only,
+            config_source: entry.source.id(),
+            is_sensitive: entry.sensitive,
         };
-        self.rules.effective_topic(
-            &given.collect(),
-            &values(ConfigResource::broker(self.options.node_id)),
-            &values(ConfigResource::default_broker()),
-        )
+        entries.into_iter().map(config).collect()
     }
-}
-
-fn invalid(text: &str) -> Refusal {
-    Refusal::new(ErrorCode::InvalidConfig, text)
-}
-
-fn duplicates<K: Ord + Clone>(keys: impl Iterator<Item = K>) -> BTreeSet<K> {
-    let mut seen = BTreeSet::new();
-    keys.filter(|key| !seen.insert(key.clone())).collect()
-}
-
-fn duplicate_resource() -> Refusal {
-    Refusal::new(ErrorCode::InvalidRequest, "Duplicate resource.")
 }
 
 fn unknown_operation(code: i8) -> Refusal {
-    Refusal::new(
-        ErrorCode::InvalidRequest,
-        format!("Unknown config operation {code}."),
-    )
+    let text = format!("Unknown config operation {code}.");
+    Refusal::new(ErrorCode::InvalidRequest, text)
 }
 
-fn check_kind(kind: i8) -> Result<(), Refusal> {
-    match kind {
-        ConfigResource::TOPIC
-        | ConfigResource::BROKER
-        | ConfigResource::BROKER_LOGGER
-        | ConfigResource::CLIENT_METRICS
-        | ConfigResource::GROUP => Ok(()),
-        other => {
-            let text = format!("Unknown resource type {other}.");
+fn known_kind(kind: i8) -> Result<ResourceType, Refusal> {
+    match ResourceType::from_id(kind) {
+        ResourceType::Unknown => {
+            let text = format!("Unknown resource type {kind}.");
             Err(Refusal::new(ErrorCode::UnsupportedVersion, text))
         }
+        known => Ok(known),
     }
-}
-
-fn check_resource_name(resource: &ConfigResource) -> Result<(), Refusal> {
-    let refuse = |text: &str| Err(Refusal::new(ErrorCode::InvalidRequest, text));
-    match (resource.kind, resource.name.as_str()) {
-        (ConfigResource::TOPIC, "") => refuse("Default topic resources are not allowed."),
-        (ConfigResource::TOPIC, name) => check_topic_name(name),
-        (ConfigResource::BROKER, "") => Ok(()),
-        (ConfigResource::BROKER, name) => match name.parse::<i32>() {
-            Err(_) => refuse("Unable to parse broker name as a base 10 number."),
-            Ok(id) if id < 0 => refuse("Invalid negative broker ID."),
-            Ok(_) => Ok(()),
-        },
-        (ConfigResource::GROUP, "") => refuse("Default group resources are not allowed."),
-        (ConfigResource::BROKER_LOGGER, _) => refuse("Unknown resource type BROKER_LOGGER"),
-        _ => Ok(()),
-    }
-}
-
-/// Whether all directories of a comma-separated list are in another.
-fn is_subset(new: Option<&str>, old: Option<&str>) -> bool {
-    let parts = |list: Option<&str>| -> Vec<String> {
-        let list = list
-            .unwrap_or_default()
-            .split(',')
-            .map(|part| part.trim().to_owned());
-        list.filter(|part| !part.is_empty()).collect()
-    };
-    let old = parts(old);
-    parts(new).iter().all(|part| old.contains(part))
 }

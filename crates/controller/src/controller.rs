@@ -1,9 +1,11 @@
 //! The active controller: one door in for requests, one for time, one for the records that were appended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use milena_base::{ErrorCode, Instant, Now, Offset, Prng};
-use milena_image::{Image, ReplayError, VersionedRecord};
+use milena_config::{Layers, NodeConfig};
+use milena_image::{ConfigResource, Image, ReplayError, VersionedRecord};
 use milena_protocol::MetadataRecord;
 
 use crate::decision::{Decision, RECORDS_PER_BATCH_MAX};
@@ -11,64 +13,31 @@ use crate::heartbeats::Heartbeats;
 use crate::placement::UsableBroker;
 use crate::state::State;
 use crate::timers::Timers;
-use crate::{ConfigRules, ControllerRequest, Refusal, RequestContext, refuse};
+use crate::{ControllerRequest, Refusal, RequestContext, refuse};
 
-/// What a controller is configured with.
+/// What a controller starts with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub node_id: i32,
     pub cluster_id: String,
-    /// Ids of the quorum's voters.
-    pub voters: Vec<i32>,
+    /// The node's configuration as it started.
+    pub config: NodeConfig,
     /// Records of the bootstrap checkpoint: what an empty log begins with.
     pub bootstrap: Vec<VersionedRecord>,
-    /// `default.replication.factor`.
-    pub default_replication_factor: i16,
-    /// `num.partitions`.
-    pub default_partitions: i32,
-    /// `delete.topic.enable`.
-    pub delete_topics_enabled: bool,
-    /// `min.insync.replicas` as configured statically, or its default.
-    pub min_insync_replicas: i32,
-    /// `unclean.leader.election.enable` as configured statically, or its default.
-    pub unclean_leader_election: bool,
-    /// `broker.session.timeout.ms`.
-    pub session_timeout: Duration,
-    /// `metadata.max.idle.interval.ms`; `None` for 0.
-    pub max_idle_interval: Option<Duration>,
-    /// `leader.imbalance.check.interval.seconds`; `None` where `auto.leader.rebalance.enable` is off.
-    pub leader_imbalance_check_interval: Option<Duration>,
-    /// `unclean.leader.election.interval.ms`.
-    pub unclean_election_interval: Duration,
-}
-
-impl Options {
-    /// Kafka's defaults for a node that is the only voter.
-    pub fn new(node_id: i32, cluster_id: impl Into<String>) -> Options {
-        Options {
-            node_id,
-            cluster_id: cluster_id.into(),
-            voters: vec![node_id],
-            bootstrap: Vec::new(),
-            default_replication_factor: 1,
-            default_partitions: 1,
-            delete_topics_enabled: true,
-            min_insync_replicas: 1,
-            unclean_leader_election: false,
-            session_timeout: Duration::from_millis(9000),
-            max_idle_interval: Some(Duration::from_millis(500)),
-            leader_imbalance_check_interval: Some(Duration::from_secs(300)),
-            unclean_election_interval: Duration::from_secs(300),
-        }
-    }
+    /// Decides topic ids and placement.
+    pub seed: u64,
 }
 
 /// Single-owner. Deciding sees all that was appended, committed or not; the owner appends a decision's records,
 /// replays them here, and answers when they are committed.
 #[derive(Debug)]
 pub struct Controller {
-    pub(crate) options: Options,
-    pub(crate) rules: Box<dyn ConfigRules>,
+    pub(crate) node_id: i32,
+    pub(crate) cluster_id: String,
+    /// Ids of the configured voters; empty where the quorum is dynamic.
+    pub(crate) voters: Vec<i32>,
+    pub(crate) bootstrap: Vec<VersionedRecord>,
+    /// This node's configuration with what the metadata lays over it.
+    pub(crate) layers: Layers,
     pub(crate) state: State,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) prng: Prng,
@@ -82,21 +51,55 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Not active yet. `seed` decides topic ids and placement.
-    pub fn new(options: Options, rules: Box<dyn ConfigRules>, seed: u64) -> Controller {
+    /// Not active yet.
+    pub fn new(options: Options) -> Controller {
         let image = Image::default();
-        Controller {
-            heartbeats: Heartbeats::new(options.session_timeout, &image, Instant::ZERO),
+        let config = options.config;
+        let mut controller = Controller {
+            node_id: config.node_id().0,
+            cluster_id: options.cluster_id,
+            voters: config.voters().iter().map(|voter| voter.id.0).collect(),
+            bootstrap: options.bootstrap,
+            heartbeats: Heartbeats::new(Duration::ZERO, &image, Instant::ZERO),
             state: State::new(image, Offset::ZERO),
-            options,
-            rules,
-            prng: Prng::new(seed),
+            layers: Layers::new(config),
+            prng: Prng::new(options.seed),
             kraft_version: 0,
             leaving: None,
             timers: Timers::default(),
             epoch: None,
             leader: None,
-        }
+        };
+        controller.reset(Image::default(), Offset::ZERO, Instant::ZERO);
+        controller
+    }
+
+    /// All state from an image, as after an election.
+    fn reset(&mut self, image: Image, next_offset: Offset, now: Instant) {
+        self.heartbeats = Heartbeats::new(self.session_timeout(), &image, now);
+        self.state = State::new(image, next_offset);
+        self.leaving = None;
+        self.lay_configs();
+    }
+
+    pub(crate) fn session_timeout(&self) -> Duration {
+        let millis = self.layers.fixed().int("broker.session.timeout.ms");
+        Duration::from_millis(millis.max(0) as u64)
+    }
+
+    /// Lays the metadata's broker configs over the node's own. What cannot be used is left out; the broker on this
+    /// node says so in its log.
+    fn lay_configs(&mut self) {
+        let configs = |resource| -> BTreeMap<String, String> {
+            let values = self.state.image.configs.get(&resource);
+            values
+                .iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect()
+        };
+        let default = configs(ConfigResource::default_broker());
+        let own = configs(ConfigResource::broker(self.node_id));
+        self.layers = self.layers.with_dynamic(&default, &own).0;
     }
 
     /// This node leads the quorum in `epoch`, and `committed` holds everything below the epoch's start, outside of
@@ -109,11 +112,9 @@ impl Controller {
         next_offset: Offset,
         now: Now,
     ) -> Decision {
-        self.heartbeats = Heartbeats::new(self.options.session_timeout, &committed, now.mono);
-        self.state = State::new(committed, next_offset);
-        self.leaving = None;
+        self.reset(committed, next_offset, now.mono);
         self.epoch = Some(epoch);
-        self.leader = Some(self.options.node_id);
+        self.leader = Some(self.node_id);
         self.timers = Timers::start(self, now.mono);
         self.activation(in_transaction)
     }
@@ -123,9 +124,8 @@ impl Controller {
     pub fn on_resigned(&mut self, leader: Option<i32>) {
         self.epoch = None;
         self.leader = leader;
-        self.leaving = None;
         self.timers = Timers::default();
-        self.state = State::new(Image::default(), Offset::ZERO);
+        self.reset(Image::default(), Offset::ZERO, Instant::ZERO);
     }
 
     /// The quorum's finalised `kraft.version`.
@@ -216,6 +216,7 @@ impl Controller {
                 let fenced = broker.is_some_and(|b| b.fenced);
                 self.heartbeats.register(r.broker_id, fenced);
             }
+            R::Config(r) if r.resource_type == ConfigResource::BROKER => self.lay_configs(),
             _ => {}
         }
         Ok(())
@@ -233,6 +234,12 @@ impl Controller {
     /// When [`Controller::tick`] has something to do.
     pub fn next_deadline(&self) -> Instant {
         self.timers.next_deadline()
+    }
+
+    /// For tests and the simulator: panics where what is derived differs from what it is derived from, or where a
+    /// partition is in a state that no controller may write.
+    pub fn check_invariants(&self) {
+        self.state.check();
     }
 
     pub(crate) fn usable_brokers(&self) -> Vec<UsableBroker> {

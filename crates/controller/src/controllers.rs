@@ -50,7 +50,7 @@ impl Controller {
         request: &UnregisterControllerRequest,
     ) -> Result<Decision, Refusal> {
         let controller_id = request.controller_id;
-        if controller_id == self.options.node_id {
+        if controller_id == self.node_id {
             let text = "Controller cannot unregister itself while it is active.";
             return Err(Refusal::new(ErrorCode::InvalidRequest, text));
         }

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milena_base::{ErrorCode, Uuid};
-use milena_image::{ConfigResource, Partition};
+use milena_config::alter;
+use milena_image::Partition;
 use milena_protocol::create_topics_request::CreatableTopic;
 use milena_protocol::create_topics_response::CreatableTopicResult;
 use milena_protocol::{CreateTopicsRequest, CreateTopicsResponse, Str, TopicRecord};
 
-use crate::configs::{Operation, Requested};
 use crate::decision::{Decision, RECORDS_PER_BATCH_MAX, Records};
-use crate::names::{CLUSTER_METADATA_TOPIC, check_topic_name};
 use crate::placement;
 use crate::{Controller, Refusal, RequestContext};
+
+/// The metadata log's own topic, which nobody creates.
+const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 impl Controller {
     pub(crate) fn create_topics(
@@ -58,9 +60,13 @@ impl Controller {
         Ok(Decision::records(records).with_answer(answer).atomic())
     }
 
+    fn default_partitions(&self) -> i32 {
+        self.layers.fixed().int("num.partitions")
+    }
+
     fn check_partition_count(&self, topics: &[&CreatableTopic]) -> Result<(), Refusal> {
         let count = |t: &&CreatableTopic| match (t.assignments.len(), t.num_partitions) {
-            (0, -1) => self.options.default_partitions.max(0) as usize,
+            (0, -1) => self.default_partitions().max(0) as usize,
             (0, given) => given.max(0) as usize,
             (assigned, _) => assigned,
         };
@@ -117,34 +123,14 @@ impl Controller {
             let text = format!("Topic '{name}' collides with existing topic: {other}");
             return Err(Refusal::new(ErrorCode::InvalidTopicException, text));
         }
-        check_topic_name(name)
-    }
-
-    fn creation_configs(
-        &self,
-        topic: &CreatableTopic,
-        ctx: &RequestContext,
-    ) -> Result<Records, Refusal> {
-        let without_value = topic.configs.iter().filter(|c| c.value.is_none());
-        let names: Vec<&str> = without_value.map(|c| c.name.as_str()).collect();
-        if !names.is_empty() {
-            let text = format!(
-                "Null value not supported for topic configs: {}",
-                names.join(",")
-            );
-            return Err(Refusal::new(ErrorCode::InvalidConfig, text));
+        match alter::check_topic_name(name) {
+            Ok(()) => Ok(()),
+            Err(_) if name.is_empty() => {
+                let text = "Topic name is invalid: the empty string is not allowed";
+                Err(Refusal::new(ErrorCode::InvalidTopicException, text))
+            }
+            Err(refused) => Err(refused.into()),
         }
-        if topic.configs.is_empty() {
-            return Ok(Records::default());
-        }
-        let set = |c: &milena_protocol::create_topics_request::CreatableTopicConfig| Requested {
-            name: c.name.clone(),
-            operation: Operation::Set,
-            value: c.value.clone(),
-        };
-        let changes: Vec<Requested> = topic.configs.iter().map(set).collect();
-        let resource = ConfigResource::new(ConfigResource::TOPIC, topic.name.clone());
-        self.alter_resource(&resource, &changes, true, ctx.forwarded)
     }
 
     /// Partitions where the client chose the brokers.
@@ -191,11 +177,11 @@ impl Controller {
             return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
         }
         let count = match topic.num_partitions {
-            -1 => self.options.default_partitions,
+            -1 => self.default_partitions(),
             given => given,
         };
         let replication_factor = match topic.replication_factor {
-            -1 => self.options.default_replication_factor,
+            -1 => self.layers.fixed().int("default.replication.factor") as i16,
             given => given,
         };
         let placed = self.place(count as usize, replication_factor);

@@ -82,7 +82,7 @@ impl Controller {
         request: &DeleteTopicsRequest,
         ctx: &RequestContext,
     ) -> Result<Decision, Refusal> {
-        if !self.options.delete_topics_enabled {
+        if !self.layers.fixed().boolean("delete.topic.enable") {
             if ctx.version < 3 {
                 return Err(invalid("Topic deletion is disabled."));
             }

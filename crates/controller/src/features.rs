@@ -135,11 +135,7 @@ impl Controller {
     /// Whether this node and every registered one can take the level.
     fn unsupported(&self, name: &str, level: i16) -> Option<String> {
         let local = supported_features().get(name).copied().unwrap_or_default();
-        let reason = outside(
-            level,
-            &format!("Local controller {}", self.options.node_id),
-            local,
-        );
+        let reason = outside(level, &format!("Local controller {}", self.node_id), local);
         if reason.is_some() {
             return reason;
         }
@@ -160,15 +156,15 @@ impl Controller {
             return None;
         }
         let others = cluster.controllers.values();
-        for other in others.filter(|c| c.id != self.options.node_id) {
+        for other in others.filter(|c| c.id != self.node_id) {
             let range = other.features.get(name).copied().unwrap_or_default();
             let reason = outside(level, &format!("Controller {}", other.id), range);
             if reason.is_some() {
                 return reason;
             }
         }
-        let known = |id: &i32| *id == self.options.node_id || cluster.controller(*id).is_some();
-        let missing = self.options.voters.iter().find(|id| !known(id))?;
+        let known = |id: &i32| *id == self.node_id || cluster.controller(*id).is_some();
+        let missing = self.voters.iter().find(|id| !known(id))?;
         Some(format!(
             "controller {missing} has not registered, and may not support this feature"
         ))

@@ -127,7 +127,8 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// While the ISR is too small, who was in it stays eligible, but for unclean stops (KIP-966).
+    /// While the ISR is too small, who was in it stays eligible, but for unclean stops (KIP-966). Who is no replica
+    /// any more is not (Kafka 4.4.0 keeps such ids, which can never lead and keep others from it).
     fn settle_elr(&mut self) {
         if !self.given.elr_enabled {
             return;
@@ -138,7 +139,9 @@ impl<'a> Change<'a> {
         }
         let mut candidates: BTreeSet<i32> = self.elr.iter().copied().collect();
         candidates.extend(&self.partition.isr);
-        let eligible = |r: &&i32| !self.isr.contains(r) && !self.unclean_shutdown.contains(r);
+        let eligible = |r: &&i32| {
+            self.replicas.contains(r) && !self.isr.contains(r) && !self.unclean_shutdown.contains(r)
+        };
         self.elr = candidates.iter().filter(eligible).copied().collect();
     }
 

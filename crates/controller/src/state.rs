@@ -51,10 +51,14 @@ impl State {
     fn touched(&self, record: &MetadataRecord) -> Touched {
         use MetadataRecord as R;
         match record {
-            R::Partition(r) => self.touched_partition(r.topic_id, r.partition_id),
-            R::PartitionChange(r) => self.touched_partition(r.topic_id, r.partition_id),
+            R::Partition(r) => self.touched_partitions([(r.topic_id, r.partition_id)]),
+            R::PartitionChange(r) => self.touched_partitions([(r.topic_id, r.partition_id)]),
             R::RemoveTopic(r) => Touched::Topic(self.image.topics.get(r.topic_id).cloned()),
-            R::ClearElr(_) => Touched::Everything,
+            R::ClearElr(r) => {
+                let topic = self.image.topics.id(&r.topic_name);
+                let keys = self.index.with_elr(topic).into_iter();
+                self.touched_partitions(keys.map(|key| (key.topic_id, key.partition)))
+            }
             R::RegisterBroker(r) => self.touched_broker(r.broker_id),
             R::UnregisterBroker(r) => self.touched_broker(r.broker_id),
             R::BrokerRegistrationChange(r) => self.touched_broker(r.broker_id),
@@ -62,9 +66,12 @@ impl State {
         }
     }
 
-    fn touched_partition(&self, topic: Uuid, partition: i32) -> Touched {
-        let old = self.image.topics.partition(topic, partition).cloned();
-        Touched::Partition(TopicIdPartition::new(topic, partition), old)
+    fn touched_partitions(&self, keys: impl IntoIterator<Item = (Uuid, i32)>) -> Touched {
+        let old = |(topic, partition)| {
+            let key = TopicIdPartition::new(topic, partition);
+            (key, self.partition(key).cloned())
+        };
+        Touched::Partitions(keys.into_iter().map(old).collect())
     }
 
     fn touched_broker(&self, id: i32) -> Touched {
@@ -74,13 +81,14 @@ impl State {
     fn reindex(&mut self, before: Touched) {
         match before {
             Touched::Nothing => {}
-            Touched::Everything => self.index = Index::of(&self.image),
-            Touched::Partition(key, old) => {
-                if let Some(old) = old {
-                    self.index.remove_partition(key, &old);
-                }
-                if let Some(new) = self.image.topics.partition(key.topic_id, key.partition) {
-                    self.index.add_partition(key, new);
+            Touched::Partitions(partitions) => {
+                for (key, old) in partitions {
+                    if let Some(old) = old {
+                        self.index.remove_partition(key, &old);
+                    }
+                    if let Some(new) = self.image.topics.partition(key.topic_id, key.partition) {
+                        self.index.add_partition(key, new);
+                    }
                 }
             }
             Touched::Topic(topic) => {
@@ -133,6 +141,16 @@ impl State {
         }
     }
 
+    /// Panics where the index is not that of the image, or a partition cannot be.
+    pub fn check(&self) {
+        assert_eq!(self.index, Index::of(&self.image), "the index has drifted");
+        for topic in self.image.topics.iter() {
+            for (id, partition) in &topic.partitions {
+                check_partition(partition, &format!("{}-{id}", topic.name));
+            }
+        }
+    }
+
     /// What is set for a topic's key: on the topic, on this node, or cluster-wide; `None` where only the static
     /// configuration says. Only for keys that brokers call the same.
     pub fn dynamic_topic_value(&self, topic: &str, key: &str, node_id: i32) -> Option<Str> {
@@ -144,10 +162,31 @@ impl State {
     }
 }
 
+fn check_partition(p: &Partition, name: &str) {
+    let all_in = |ids: &[i32], set: &[i32]| ids.iter().all(|id| set.contains(id));
+    assert!(!p.replicas.is_empty(), "{name} has no replica");
+    assert_eq!(p.directories.len(), p.replicas.len(), "{name}: {p:?}");
+    assert!(
+        all_in(&p.isr, &p.replicas),
+        "{name}: ISR beyond replicas: {p:?}"
+    );
+    assert!(
+        all_in(&p.elr, &p.replicas),
+        "{name}: ELR beyond replicas: {p:?}"
+    );
+    assert!(
+        !p.elr.iter().any(|r| p.isr.contains(r)),
+        "{name}: ELR in ISR: {p:?}"
+    );
+    assert!(
+        !p.has_leader() || p.isr.contains(&p.leader),
+        "{name}: leader not in sync: {p:?}"
+    );
+}
+
 enum Touched {
     Nothing,
-    Everything,
-    Partition(TopicIdPartition, Option<Arc<Partition>>),
+    Partitions(Vec<(TopicIdPartition, Option<Arc<Partition>>)>),
     Topic(Option<Arc<Topic>>),
     Broker(i32, Option<Arc<Broker>>),
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use milena_base::Instant;
+use milena_base::{Instant, Now};
 use milena_protocol::NoOpRecord;
 
 use crate::Controller;
@@ -26,16 +26,27 @@ pub(crate) struct Timers(Vec<(Task, Duration, Instant)>);
 
 impl Timers {
     pub fn start(controller: &Controller, now: Instant) -> Timers {
-        let options = &controller.options;
-        let fence = (options.session_timeout / 8).max(Duration::from_millis(1));
+        let config = controller.layers.fixed();
+        let millis = |key| Duration::from_millis(config.long(key).max(0) as u64);
+        let idle = Duration::from_millis(config.int("metadata.max.idle.interval.ms").max(0) as u64);
+        let fence = (controller.session_timeout() / 8).max(Duration::from_millis(1));
+        let balance = config
+            .long("leader.imbalance.check.interval.seconds")
+            .max(0) as u64;
+        let balance = Duration::from_secs(balance);
         let intervals = [
-            (Task::WriteNoOp, options.max_idle_interval),
+            (Task::WriteNoOp, (idle > Duration::ZERO).then_some(idle)),
             (Task::FenceStaleBroker, Some(fence)),
             (
                 Task::ElectPreferred,
-                options.leader_imbalance_check_interval,
+                config
+                    .boolean("auto.leader.rebalance.enable")
+                    .then_some(balance),
             ),
-            (Task::ElectUnclean, Some(options.unclean_election_interval)),
+            (
+                Task::ElectUnclean,
+                Some(millis("unclean.leader.election.interval.ms")),
+            ),
         ];
         let task = |(task, interval): (Task, Option<Duration>)| {
             interval.map(|interval| (task, interval, now + interval))
@@ -51,7 +62,8 @@ impl Timers {
 
 impl Controller {
     /// Runs the tasks that are due until one of them decides something. To be called again until it says `None`.
-    pub fn tick(&mut self, now: Instant) -> Option<Decision> {
+    pub fn tick(&mut self, now: Now) -> Option<Decision> {
+        let now = now.mono;
         loop {
             let due = self.timers.0.iter().position(|(_, _, due)| *due <= now)?;
             let (task, interval, _) = self.timers.0[due];

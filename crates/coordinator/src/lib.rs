@@ -15,12 +15,14 @@
 //! - On loss of leadership the shard is dropped whole, and read again from the log when it is elected again.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod event;
 mod runtime;
 mod shard;
 mod slot;
 mod timers;
 
+pub use batch::{build_batch, read_batches};
 pub use event::{Effect, Event, LoadedRecord, LogEnd, Payload};
 pub use runtime::{Options, Runtime};
 pub use shard::{KeyValue, Shard, Token, Turn, Write};

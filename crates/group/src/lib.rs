@@ -22,7 +22,9 @@ pub use api::{GroupRequest, GroupResponse, Topics};
 pub use config::GroupConfig;
 pub use coordinator::{GroupCoordinator, partition_for};
 /// What the owner of a [`GroupCoordinator`] deals in.
-pub use milena_coordinator::{Effect, Event, KeyValue, LoadedRecord, LogEnd, Payload, Token};
+pub use milena_coordinator::{
+    Effect, Event, KeyValue, LoadedRecord, LogEnd, Payload, Token, build_batch, read_batches,
+};
 pub use offsets::delete::DeletedTopic;
 pub use offsets::{CommittedOffset, OffsetKey, OffsetTable};
 pub use record::GroupRecord;

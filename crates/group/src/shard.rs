@@ -420,8 +420,12 @@ pub(crate) fn after_ms(now: Now, span_ms: i32) -> Instant {
     now.mono + Duration::from_millis(u64::try_from(span_ms).unwrap_or(0))
 }
 
+/// Bytes of a client id that go into a member id: the whole must fit into a string of the protocol.
+const MEMBER_ID_PREFIX_BYTES_MAX: usize = 32_767 - 37;
+
 /// A new member's id: the client's or the instance's, and a random UUID.
-pub(crate) fn member_id_for(prefix: &Str, prng: &mut Prng) -> Str {
+pub(crate) fn member_id_for(prefix: &str, prng: &mut Prng) -> Str {
+    let prefix = &prefix[..prefix.floor_char_boundary(MEMBER_ID_PREFIX_BYTES_MAX)];
     let mut uuid = [0; 16];
     prng.fill(&mut uuid);
     uuid[6] = (uuid[6] & 0x0f) | 0x40;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use milena_base::{Epoch, Offset, Timestamp};
+use milena_base::{Epoch, Now, Offset};
 use milena_records::ValidBatch;
 
 /// A point in the log: the next offset to be written, and the epoch of the record before it. Also the name of a
@@ -71,6 +71,15 @@ impl Fault {
         }
     }
 
+    /// Whether the disk or a quota is full.
+    pub fn is_full(&self) -> bool {
+        let kind = self.source.as_ref().map(io::Error::kind);
+        matches!(
+            kind,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        )
+    }
+
     /// Stored bytes that can't be, or contradict each other.
     pub fn corrupt(what: impl Into<String>) -> Fault {
         Fault {
@@ -111,24 +120,24 @@ pub trait ReplicatedLog: Send + fmt::Debug {
     /// The largest epoch that is at most `epoch`, and the offset where it ends.
     fn end_offset_for_epoch(&self, epoch: Epoch) -> OffsetAndEpoch;
 
-    /// Appends the leader's own batch at the end, stamped with offsets and `epoch`; its first and last offset.
+    /// Appends the leader's own batch at the end, stamped with offsets and `epoch`; its first and last offset. Where the
+    /// disk is full ([`Fault::is_full`]) the log ends where it ended before, and may be appended to again.
     fn append_as_leader(
         &mut self,
         batch: ValidBatch,
         epoch: Epoch,
-        now: Timestamp,
+        now: Now,
     ) -> Result<(Offset, Offset), Fault>;
 
     /// Appends batches as the leader sent them; they begin at the end of the log.
-    fn append_as_follower(&mut self, batches: Vec<ValidBatch>, now: Timestamp)
-    -> Result<(), Fault>;
+    fn append_as_follower(&mut self, batches: Vec<ValidBatch>, now: Now) -> Result<(), Fault>;
 
     /// Drops the records from `offset` on.
-    fn truncate_to(&mut self, offset: Offset) -> Result<(), Fault>;
+    fn truncate_to(&mut self, offset: Offset, now: Now) -> Result<(), Fault>;
 
     /// Where the latest snapshot lies beyond the log's end: drops the log and starts it at the snapshot. Whether it
     /// did.
-    fn truncate_to_latest_snapshot(&mut self) -> Result<bool, Fault>;
+    fn truncate_to_latest_snapshot(&mut self, now: Now) -> Result<bool, Fault>;
 
     /// Notes that `epoch` starts at the log's end.
     fn start_epoch(&mut self, epoch: Epoch) -> Result<(), Fault>;
@@ -137,10 +146,11 @@ pub trait ReplicatedLog: Send + fmt::Debug {
     fn set_high_watermark(&mut self, offset: Offset);
 
     /// Makes everything below the log's end durable (fsync).
-    fn flush(&mut self) -> Result<(), Fault>;
+    fn flush(&mut self, now: Now) -> Result<(), Fault>;
 
-    /// Whole batches from the one that holds `from` on, at least one where there is any, and no more than about
-    /// `max_bytes`; empty at the log's end. The first batch may begin before `from`. `from` is at least the log's start.
+    /// Batches from the one that holds `from` on, at least one whole one where there is any, and no more than about
+    /// `max_bytes`; empty at the log's end. The first batch may begin before `from`, the last may be cut off. `from` is
+    /// at least the log's start.
     fn read(&self, from: Offset, max_bytes: usize) -> Result<Bytes, Fault>;
 
     /// Ids of the complete snapshots, ascending.
@@ -173,7 +183,10 @@ pub trait ReplicatedLog: Send + fmt::Debug {
 
     /// Starts the log at this snapshot and deletes what lies wholly before: segments and older snapshots. The caller
     /// decided that it may.
-    fn delete_before(&mut self, id: SnapshotId) -> Result<(), Fault>;
+    fn delete_before(&mut self, id: SnapshotId, now: Now) -> Result<(), Fault>;
+
+    /// Removes files that were given up a while ago.
+    fn remove_deleted(&mut self, now: Now) -> Result<(), Fault>;
 
     /// Appends downloaded bytes to a snapshot that is not complete yet; `position` zero begins it anew.
     fn write_downloaded(

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use milena_base::{Instant, Offset, Timestamp};
+use milena_base::{Instant, Now, Offset, Timestamp};
 use milena_records::{BatchBuilder, Compression};
 
 use crate::batch::{ControlRecord, control_batch, placed, value_record, walk};
@@ -184,11 +184,12 @@ impl Default for Retention {
 
 impl Retention {
     /// Deletes what is beyond the limits, oldest first, and always keeps the latest snapshot. Whether it deleted. Kafka's
-    /// `KafkaMetadataLog.maybeClean`.
-    pub fn clean(self, log: &mut dyn ReplicatedLog, now: Timestamp) -> Result<bool, Fault> {
+    /// `KafkaMetadataLog.maybeClean`. To be called once a minute; also removes files that were given up a while ago.
+    pub fn clean(self, log: &mut dyn ReplicatedLog, now: Now) -> Result<bool, Fault> {
+        log.remove_deleted(now)?;
         let mut cleaned = false;
         if self.bytes_max >= 0 {
-            cleaned |= self.clean_by_size(log)?;
+            cleaned |= self.clean_by_size(log, now)?;
         }
         if self.age_ms_max >= 0 {
             cleaned |= self.clean_by_age(log, now)?;
@@ -196,7 +197,7 @@ impl Retention {
         Ok(cleaned)
     }
 
-    fn clean_by_size(self, log: &mut dyn ReplicatedLog) -> Result<bool, Fault> {
+    fn clean_by_size(self, log: &mut dyn ReplicatedLog, now: Now) -> Result<bool, Fault> {
         let snapshots = log.snapshots();
         let mut sizes = Vec::new();
         for &id in &snapshots {
@@ -205,7 +206,7 @@ impl Retention {
         let mut total: u64 = sizes.iter().sum();
         let mut cleaned = false;
         for (i, pair) in snapshots.windows(2).enumerate() {
-            if log.size() + total <= self.bytes_max as u64 || !delete_before(log, pair[1])? {
+            if log.size() + total <= self.bytes_max as u64 || !delete_before(log, pair[1], now)? {
                 break;
             }
             total -= sizes[i];
@@ -214,11 +215,11 @@ impl Retention {
         Ok(cleaned)
     }
 
-    fn clean_by_age(self, log: &mut dyn ReplicatedLog, now: Timestamp) -> Result<bool, Fault> {
+    fn clean_by_age(self, log: &mut dyn ReplicatedLog, now: Now) -> Result<bool, Fault> {
         let mut cleaned = false;
         for pair in log.snapshots().windows(2) {
-            let age = now.0 - last_contained_log_timestamp(log, pair[0])?.0;
-            if age <= self.age_ms_max || !delete_before(log, pair[1])? {
+            let age = now.wall.0 - last_contained_log_timestamp(log, pair[0])?.0;
+            if age <= self.age_ms_max || !delete_before(log, pair[1], now)? {
                 break;
             }
             cleaned = true;
@@ -228,10 +229,10 @@ impl Retention {
 }
 
 /// Starts the log at a snapshot, if that moves it on.
-fn delete_before(log: &mut dyn ReplicatedLog, id: SnapshotId) -> Result<bool, Fault> {
+fn delete_before(log: &mut dyn ReplicatedLog, id: SnapshotId, now: Now) -> Result<bool, Fault> {
     let moves_on = log.start_offset() < id.offset;
     if moves_on {
-        log.delete_before(id)?;
+        log.delete_before(id, now)?;
     }
     Ok(moves_on)
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod connect;
+mod console_consumer;
 mod console_producer;
 mod exceptions;
 mod filter;
@@ -28,6 +29,7 @@ macro_rules! tools {
 }
 
 tools! {
+    "kafka-console-consumer" => console_consumer::main,
     "kafka-console-producer" => console_producer::main,
     "kafka-topics" => topics::main,
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use milena_base::ErrorCode;
 use milena_coordinator::Token;
+use milena_protocol::group_metadata_value::MemberMetadata;
 use milena_protocol::join_group_response::JoinGroupResponseMember;
 use milena_protocol::{
     ConsumerProtocolSubscription, GroupMetadataValue, JoinGroupRequest, JoinGroupResponse, Message,
@@ -109,6 +110,7 @@ impl ClassicGroup {
         group.protocol_type = Some(value.protocol_type).filter(|kind| !kind.is_empty());
         group.protocol_name = value.protocol;
         for member in value.members {
+            group.make_room_for(&member);
             group.add(Member::from_record(member, group.protocol_name.as_ref()));
         }
         group.leader = value
@@ -120,6 +122,18 @@ impl ClassicGroup {
         }
         group.subscribed_topics = group.compute_subscribed_topics();
         group
+    }
+
+    /// A record that names a member or an instance twice is broken; the last one counts.
+    fn make_room_for(&mut self, member: &MemberMetadata) {
+        self.remove(&member.member_id);
+        let instance_id = member.group_instance_id.as_ref();
+        if let Some(other) = instance_id
+            .and_then(|id| self.static_members.get(id))
+            .cloned()
+        {
+            self.remove(&other);
+        }
     }
 
     /// The group as it is, with these assignments.

@@ -42,13 +42,14 @@ impl ClassicGroup {
     pub(crate) fn join(&mut self, joining: &Joining<'_>, turn: &mut Turn<'_>) -> Option<Write> {
         let request = joining.request;
         let member_id = &request.member_id;
-        if !self.accepts(member_id, joining.config) {
+        if !self.accepts(request, joining.config) {
             self.answer_join(member_id, turn, |_| {
                 join_error(Str::EMPTY, ErrorCode::GroupMaxSizeReached)
             });
             self.remove(member_id);
             joining.refuse(&Str::EMPTY, ErrorCode::GroupMaxSizeReached, turn);
-            return None;
+            // It may have been the last that the others waited for.
+            return self.maybe_complete_join(turn);
         }
         if !self.supports(request) {
             joining.refuse(member_id, ErrorCode::InconsistentGroupProtocol, turn);
@@ -61,9 +62,13 @@ impl ClassicGroup {
     }
 
     /// New members up to the maximum. While a rebalance is prepared those count that have rejoined, so that the last
-    /// are turned away when the maximum was lowered.
-    fn accepts(&self, member_id: &Str, config: &GroupConfig) -> bool {
-        let member = self.members.get(member_id);
+    /// are turned away when the maximum was lowered. A static member that restarts takes its own place. (Kafka turns
+    /// it away from a full group.)
+    fn accepts(&self, request: &JoinGroupRequest, config: &GroupConfig) -> bool {
+        let instance_id = request.group_instance_id.as_ref();
+        let own = instance_id.and_then(|id| self.static_members.get(id));
+        let own = own.filter(|_| request.member_id.is_empty());
+        let member = self.members.get(own.unwrap_or(&request.member_id));
         let members_max = usize::try_from(config.members_max).unwrap_or(0);
         match self.state {
             ClassicState::Empty => true,

@@ -18,6 +18,7 @@ const SKIP_ASSIGNMENT_FROM: i16 = 9;
 #[derive(Debug)]
 pub(crate) struct StaticReplaced {
     pub(crate) group: Str,
+    generation: i32,
     instance_id: Str,
     old_member: Str,
     new_member: Str,
@@ -61,6 +62,7 @@ impl ClassicGroup {
         let member = self.members.get(old)?;
         Some(StaticReplaced {
             group: self.id.clone(),
+            generation: self.generation,
             instance_id: member.instance_id.clone()?,
             old_member: old.clone(),
             new_member: new.clone(),
@@ -82,13 +84,17 @@ impl ClassicGroup {
         self.cancel_session(member_id, turn);
     }
 
-    /// The new id is committed, or could not be written.
+    /// The new id is committed, or could not be written. If a rebalance began meanwhile, the JoinGroup is part of
+    /// that, and the next generation writes the id.
     pub(crate) fn static_replaced(
         &mut self,
         change: StaticReplaced,
         result: Result<(), ErrorCode>,
         turn: &mut Turn<'_>,
     ) {
+        if self.state != ClassicState::Stable || self.generation != change.generation {
+            return;
+        }
         match result {
             Ok(()) => {
                 let answer = |group: &ClassicGroup| group.replaced_answer(&change);

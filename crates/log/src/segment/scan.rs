@@ -17,8 +17,9 @@ const LENGTH_OVERHEAD: u64 = 12;
 const MAGIC_END: usize = 17;
 /// Bytes of a message header of format 1, timestamp included.
 const LEGACY_BYTES: usize = 26;
-/// Where the CRC of format 2 begins to count, and where that of formats 0 and 1 does.
+/// Where the CRC of format 2 begins to count.
 const CRC_COVERS_FROM: u64 = 21;
+/// Where the CRC of formats 0 and 1 begins to count.
 const LEGACY_CRC_COVERS_FROM: u64 = 16;
 
 const CONTROL: i16 = 1 << 5;
@@ -111,6 +112,18 @@ impl BatchView {
             base_sequence: -1,
         })
     }
+}
+
+/// The CRC-32 of formats 0 and 1 (zlib's). Slow, and rarely needed.
+fn crc32_append(crc: u32, bytes: &[u8]) -> u32 {
+    let mut rest = !crc;
+    for byte in bytes {
+        rest ^= u32::from(*byte);
+        for _ in 0..8 {
+            rest = (rest >> 1) ^ (0xedb8_8320 & (rest & 1).wrapping_neg());
+        }
+    }
+    !rest
 }
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
@@ -214,46 +227,29 @@ impl<W: AsMut<[u8]> + AsRef<[u8]>> Scan<W> {
         }
     }
 
-    /// Whether the batch's CRC is that of its bytes. In formats 0 and 1 it is another CRC, and as telling: half a
-    /// header, with zeros for the rest, says that it is of format 0.
+    /// Whether the batch's CRC is that of its bytes. (A header of format 2 that was torn before its format looks like one
+    /// of format 0: the CRC of that one tells them apart.)
     pub(crate) fn is_intact(&mut self, batch: &BatchView) -> io::Result<bool> {
-        let crc = match batch.magic {
-            0 | 1 => self.legacy_crc(batch)?,
-            _ => self.crc(batch)?,
+        let legacy = batch.magic < 2;
+        let covers_from = if legacy {
+            LEGACY_CRC_COVERS_FROM
+        } else {
+            CRC_COVERS_FROM
         };
-        Ok(crc == batch.crc)
-    }
-
-    fn crc(&mut self, batch: &BatchView) -> io::Result<u32> {
-        let mut crc = 0;
-        self.each_window(batch, CRC_COVERS_FROM, |bytes| {
-            crc = crc32c::crc32c_append(crc, bytes);
-        })?;
-        Ok(crc)
-    }
-
-    fn legacy_crc(&mut self, batch: &BatchView) -> io::Result<u32> {
-        let mut crc = crc32fast::Hasher::new();
-        self.each_window(batch, LEGACY_CRC_COVERS_FROM, |bytes| crc.update(bytes))?;
-        Ok(crc.finalize())
-    }
-
-    /// The batch's bytes from `skip` on, a window at a time.
-    fn each_window(
-        &mut self,
-        batch: &BatchView,
-        skip: u64,
-        mut take: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        let mut at = u64::from(batch.position) + skip;
+        let mut at = u64::from(batch.position) + covers_from;
         let end = u64::from(batch.end());
         let capacity = self.window.as_ref().len() as u64;
+        let mut crc = 0;
         while at < end {
             let length = (end - at).min(capacity) as usize;
-            take(self.bytes(at, length)?);
+            let bytes = self.bytes(at, length)?;
+            crc = match legacy {
+                true => crc32_append(crc, bytes),
+                false => crc32c::crc32c_append(crc, bytes),
+            };
             at += length as u64;
         }
-        Ok(())
+        Ok(crc == batch.crc)
     }
 
     /// `length` bytes at `position`; at most a window.
@@ -281,4 +277,18 @@ pub(crate) fn read_batch(file: &dyn File, batch: &BatchView) -> io::Result<Vec<u
     let mut bytes = vec![0; batch.size as usize];
     file.read_exact_at(&mut bytes, u64::from(batch.position))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_of_the_old_formats() {
+        assert_eq!(crc32_append(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(
+            crc32_append(crc32_append(0, b"1234"), b"56789"),
+            0xcbf4_3926
+        );
+    }
 }

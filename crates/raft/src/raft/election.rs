@@ -225,7 +225,7 @@ impl Raft {
         self.become_role(Role::Leader(Box::new(leader)), out)?;
         self.log.start_epoch(self.epoch)?;
         let batch = control_batch(&records, now.wall).build();
-        self.log.append_as_leader(batch, self.epoch, now.wall)?;
+        self.log.append_as_leader(batch, self.epoch, now)?;
         self.after_append(now, out)
     }
 

@@ -137,7 +137,7 @@ impl Raft {
                 return Ok(false);
             }
             let point = OffsetAndEpoch::new(diverging.end_offset, diverging.epoch);
-            self.truncate_to(point)?;
+            self.truncate_to(point, now)?;
         } else if snapshot.epoch >= 0 || snapshot.end_offset >= 0 {
             if snapshot.epoch < 0 || snapshot.end_offset < 0 {
                 return Ok(false);
@@ -163,7 +163,7 @@ impl Raft {
     }
 
     /// Goes back to where this log and the leader's are the same.
-    fn truncate_to(&mut self, leaders: OffsetAndEpoch) -> Result<(), Fault> {
+    fn truncate_to(&mut self, leaders: OffsetAndEpoch, now: Now) -> Result<(), Fault> {
         let here = self.log.end_offset_for_epoch(leaders.epoch);
         let offset = if leaders.epoch == Epoch::ZERO {
             leaders.offset.min(self.log.end_offset())
@@ -178,7 +178,7 @@ impl Raft {
                 self.epoch
             )));
         }
-        self.log.truncate_to(offset)?;
+        self.log.truncate_to(offset, now)?;
         self.flushed = self.flushed.min(offset);
         self.control.truncate(offset);
         Ok(())
@@ -202,7 +202,7 @@ impl Raft {
         if first.header().base_offset() != self.log.end_offset() {
             return Ok(false);
         }
-        self.log.append_as_follower(batches, now.wall)?;
+        self.log.append_as_follower(batches, now)?;
         if let Role::Follower(role) = &mut self.role {
             role.unflushed = true;
         }
@@ -266,18 +266,23 @@ impl Raft {
         self.log.write_downloaded(id, download.position, &bytes)?;
         self.leader_answered(now);
         if end == part.size as u64 {
-            self.finish_download(id, out)?;
+            self.finish_download(id, now, out)?;
         }
         Ok(true)
     }
 
-    fn finish_download(&mut self, id: OffsetAndEpoch, out: &mut Vec<Effect>) -> Result<(), Fault> {
+    fn finish_download(
+        &mut self,
+        id: OffsetAndEpoch,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Fault> {
         self.log.freeze_downloaded(id)?;
         self.log.snapshot_frozen(id);
         if let Role::Follower(role) = &mut self.role {
             role.download = None;
         }
-        if !self.log.truncate_to_latest_snapshot()? {
+        if !self.log.truncate_to_latest_snapshot(now)? {
             return Err(Fault::corrupt(format!(
                 "the leader sent snapshot {id}, which is not beyond this log's end {}",
                 self.end()

@@ -39,13 +39,19 @@ pub enum NotAppended {
     NotLeader,
     /// The records don't fit into one batch ([`crate::BATCH_BYTES_MAX`]): append them in parts.
     TooLarge,
-    /// The log can't be written.
+    /// The disk is full. Nothing was written, and appending may be tried again.
+    Full(Fault),
+    /// The log can't be written: the node stops.
     Fault(Fault),
 }
 
 impl From<Fault> for NotAppended {
     fn from(fault: Fault) -> NotAppended {
-        NotAppended::Fault(fault)
+        if fault.is_full() {
+            NotAppended::Full(fault)
+        } else {
+            NotAppended::Fault(fault)
+        }
     }
 }
 
@@ -97,7 +103,7 @@ impl Raft {
             !config.directory.is_zero(),
             "a formatted directory has an id"
         );
-        log.truncate_to_latest_snapshot()?;
+        log.truncate_to_latest_snapshot(now)?;
         let control = ControlHistory::load(config.static_voters.clone(), log.as_ref())?;
         check_kraft_version(&control)?;
         let peers = Peers::new(
@@ -203,7 +209,7 @@ impl Raft {
             _ => return Err(NotAppended::NotLeader),
         }
         let batch = data_batch(values, now.wall).ok_or(NotAppended::TooLarge)?;
-        let (first, last) = self.log.append_as_leader(batch.build(), epoch, now.wall)?;
+        let (first, last) = self.log.append_as_leader(batch.build(), epoch, now)?;
         self.after_append(now, out)?;
         Ok(Appended { first, last })
     }
@@ -213,7 +219,7 @@ impl Raft {
         self.flush_asked = false;
         let end = self.log.end_offset();
         if self.flushed != end {
-            self.log.flush()?;
+            self.log.flush(now)?;
             self.flushed = end;
         }
         let risen = match &mut self.role {

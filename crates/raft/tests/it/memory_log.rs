@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
-use milena_base::{Epoch, Offset, Timestamp};
+use milena_base::{Epoch, Now, Offset};
 use milena_raft::{Fault, OffsetAndEpoch, ReplicatedLog, SnapshotId};
 use milena_records::ValidBatch;
 
@@ -135,19 +135,19 @@ impl ReplicatedLog for MemoryLog {
         &mut self,
         mut batch: ValidBatch,
         epoch: Epoch,
-        _: Timestamp,
+        _: Now,
     ) -> Result<(Offset, Offset), Fault> {
         batch.stamp(self.end_offset(), epoch, None);
         self.push(&batch);
         Ok((batch.header().base_offset(), batch.header().last_offset()))
     }
 
-    fn append_as_follower(&mut self, batches: Vec<ValidBatch>, _: Timestamp) -> Result<(), Fault> {
+    fn append_as_follower(&mut self, batches: Vec<ValidBatch>, _: Now) -> Result<(), Fault> {
         batches.iter().for_each(|batch| self.push(batch));
         Ok(())
     }
 
-    fn truncate_to(&mut self, offset: Offset) -> Result<(), Fault> {
+    fn truncate_to(&mut self, offset: Offset, _: Now) -> Result<(), Fault> {
         let mut disk = self.disk();
         assert!(offset >= disk.high_watermark, "committed records stay");
         disk.batches.retain(|batch| batch.last < offset);
@@ -155,7 +155,7 @@ impl ReplicatedLog for MemoryLog {
         Ok(())
     }
 
-    fn truncate_to_latest_snapshot(&mut self) -> Result<bool, Fault> {
+    fn truncate_to_latest_snapshot(&mut self, _: Now) -> Result<bool, Fault> {
         let (end, epoch) = (self.end_offset(), self.last_epoch());
         let mut disk = self.disk();
         let Some((&id, _)) = disk.snapshots.last_key_value() else {
@@ -181,7 +181,7 @@ impl ReplicatedLog for MemoryLog {
         disk.high_watermark = disk.high_watermark.max(offset);
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
+    fn flush(&mut self, _: Now) -> Result<(), Fault> {
         let mut disk = self.disk();
         if disk.fail_flush {
             return Err(Fault::io(
@@ -236,7 +236,7 @@ impl ReplicatedLog for MemoryLog {
             .sum()
     }
 
-    fn delete_before(&mut self, id: SnapshotId) -> Result<(), Fault> {
+    fn delete_before(&mut self, id: SnapshotId, _: Now) -> Result<(), Fault> {
         let mut disk = self.disk();
         assert!(
             id.offset <= disk.high_watermark,
@@ -245,6 +245,10 @@ impl ReplicatedLog for MemoryLog {
         disk.start = id.offset;
         disk.batches.retain(|batch| batch.last >= id.offset);
         disk.snapshots.retain(|&other, _| other >= id);
+        Ok(())
+    }
+
+    fn remove_deleted(&mut self, _: Now) -> Result<(), Fault> {
         Ok(())
     }
 

@@ -495,7 +495,7 @@ impl World {
             bytes_max: 1,
             age_ms_max: -1,
         };
-        let cleaned = retention.clean(raft.log_mut(), now.wall).unwrap();
+        let cleaned = retention.clean(raft.log_mut(), now).unwrap();
         self.note(id, &format!("cleaned {cleaned}"));
     }
 

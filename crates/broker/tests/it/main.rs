@@ -1,0 +1,4 @@
+mod format;
+mod metadata_log;
+mod power;
+mod replica;

@@ -1,0 +1,8 @@
+//! The group coordinator from outside: transcripts, random conversations, records against their bytes.
+
+mod bad_input;
+mod model;
+mod print;
+mod records;
+mod transcripts;
+mod world;
