@@ -54,13 +54,12 @@ pub(crate) struct Rebuilt<'a> {
 }
 
 impl Rebuilt<'_> {
-    /// The checkpoint may be from before a truncation: what a batch says goes before it.
+    /// The checkpoint may be from before a truncation, or from after one that was lost: what a batch says goes before
+    /// it.
     fn note_epoch(&mut self, batch: &BatchView) {
         let base = batch.base_offset.max(self.log_start);
-        let known = self.epochs.start_of(batch.leader_epoch);
-        let right = known.is_some_and(|start| start <= base);
-        if batch.leader_epoch >= Epoch::ZERO && batch.last_offset >= self.log_start && !right {
-            self.epochs.assign(batch.leader_epoch, base);
+        if batch.leader_epoch >= Epoch::ZERO && batch.last_offset >= self.log_start {
+            self.epochs.learn(batch.leader_epoch, base);
         }
     }
 }
