@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 /// The level that we claim.
 pub const KAFKA: &str = "4.4.0";
 
-fn root() -> PathBuf {
+/// The project's own directory.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
@@ -31,7 +32,7 @@ pub fn needed() -> Result<(), String> {
 }
 
 /// The class path of a Kafka release; fetches the jars where they are not in the cache yet.
-fn classpath(version: &str) -> Result<String, String> {
+pub fn classpath(version: &str) -> Result<String, String> {
     let script = root().join("interop/apache-kafka");
     let output = Command::new(&script)
         .args([version, "classpath"])
@@ -42,6 +43,21 @@ fn classpath(version: &str) -> Result<String, String> {
         return Err(format!("no jars of Apache Kafka {version}: see above"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
+
+/// Runs the script `interop/apache-kafka`; what it printed.
+pub fn script(arguments: &[&str]) -> Result<String, String> {
+    let script = root().join("interop/apache-kafka");
+    let output = Command::new(&script)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("{}: {e}", script.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!("apache-kafka {}: {said}", arguments.join(" "))),
+    }
 }
 
 /// Compiles `interop/java/NAME.java` and starts its main class with a pipe to its standard input.

@@ -3,8 +3,14 @@
 mod batches;
 mod bytes;
 mod configs;
+mod dirs;
 mod java;
+mod kcat;
 mod logs;
+mod place;
+mod server;
+mod tool_host;
+mod tools;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -29,6 +35,21 @@ const PARTS: &[(&str, &str, Part)] = &[
         "logs",
         "partition directories: the same operations give the same bytes, each opens the other's, also after a crash",
         logs::run,
+    ),
+    (
+        "dirs",
+        "a node's directories to and fro between Milena and Apache Kafka, after clean stops and kills",
+        dirs::run,
+    ),
+    (
+        "tools",
+        "a broker with defaults, by our tools and by those of Apache Kafka 4.3.1 and 2.5.0",
+        tools::run,
+    ),
+    (
+        "kcat",
+        "librdkafka's kcat: codecs, headers, offsets, groups",
+        kcat::run,
     ),
 ];
 
