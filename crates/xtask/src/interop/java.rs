@@ -46,6 +46,15 @@ fn classpath(version: &str) -> Result<String, String> {
 
 /// Compiles `interop/java/NAME.java` and starts its main class with a pipe to its standard input.
 pub fn start(name: &str, version: &str, arguments: &[&str]) -> Result<Child, String> {
+    spawn(name, version, arguments, Stdio::inherit())
+}
+
+/// Like [`start`], with a pipe from its standard output too.
+pub fn start_answering(name: &str, version: &str, arguments: &[&str]) -> Result<Child, String> {
+    spawn(name, version, arguments, Stdio::piped())
+}
+
+fn spawn(name: &str, version: &str, arguments: &[&str], stdout: Stdio) -> Result<Child, String> {
     let jars = classpath(version)?;
     let classes = target_dir().join("interop/classes").join(version);
     std::fs::create_dir_all(&classes).map_err(|e| format!("{}: {e}", classes.display()))?;
@@ -65,11 +74,12 @@ pub fn start(name: &str, version: &str, arguments: &[&str]) -> Result<Child, Str
         .arg(name)
         .args(arguments)
         .stdin(Stdio::piped())
+        .stdout(stdout)
         .spawn()
         .map_err(|e| format!("java: {e}"))
 }
 
 /// Build products, ours too, stay under cargo's target directory.
-fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
