@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arrows;
+mod compat;
 mod files;
 mod interop;
 mod tidy;
@@ -22,6 +23,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "arrows",
         "no crate depends on one of its own row or above",
         arrows::run,
+    ),
+    (
+        "compat",
+        "writes KAFKA.md: which APIs, tools and keys of Kafka are here",
+        compat::run,
     ),
     (
         "interop",
