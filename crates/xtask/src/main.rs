@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arrows;
+mod bench;
 mod compat;
 mod files;
 mod interop;
@@ -28,6 +29,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "compat",
         "writes KAFKA.md: which APIs, tools and keys of Kafka are here",
         compat::run,
+    ),
+    (
+        "bench",
+        "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help)",
+        bench::run,
     ),
     (
         "interop",

@@ -21,6 +21,7 @@ const LEGEND: &str = "\
 - **partly (untested)**: acted upon, but no test sets the key to a value.
 - **inert**: any value is accepted; it tunes a part that this server does not have, or a feature that is off.
 - **no (refused when set)**: the server does not start when it is set to other than its default.
+- **no (taken, without effect)**: a topic, group or subscription keeps the value and shows it, and nothing acts upon it.
 ";
 
 pub fn section(files: &[TextFile]) -> String {
@@ -46,7 +47,8 @@ pub fn section(files: &[TextFile]) -> String {
 
 fn status(key: &Key, tests: &[TestText]) -> String {
     match key.support {
-        Support::NotYet => "no (refused when set)".into(),
+        Support::NotYet if key.scope == Scope::Broker => "no (refused when set)".into(),
+        Support::NotYet => "no (taken, without effect)".into(),
         Support::Inert => "inert".into(),
         Support::Served => match tests.iter().find_map(|test| test.sets(key.name)) {
             Some(name) => format!("yes ({name})"),

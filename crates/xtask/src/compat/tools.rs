@@ -51,16 +51,17 @@ const KAFKA: &[&str] = &[
 const PARTLY: &[(&str, &str)] = &[
     (
         "kafka-cluster",
-        "cluster-id and list-endpoints; unregister is refused",
+        "cluster-id and list-endpoints; the server does not serve unregister",
     ),
     (
         "kafka-console-consumer",
-        "formatters and deserializers by class name: Kafka's own common ones only",
+        "formatters and deserializers are Kafka's own, by their names; group.protocol=classic",
     ),
     (
         "kafka-consumer-groups",
         "--list, --describe and --delete; --reset-offsets and --delete-offsets are refused",
     ),
+    ("kafka-dump-log", "all but --remote-log-metadata-decoder"),
 ];
 
 /// Scripts that start the server itself.
