@@ -24,17 +24,31 @@ impl Log {
         }
         let sealed = self.active.seal();
         self.guard(sealed)?;
+        self.sealed.push(self.active.base());
         self.producers.set_end(base);
         let env = Arc::clone(&self.shared.env);
-        let snapshot = self.snapshots.take(&env, &self.producers);
-        let snapshot = self.guard(snapshot)?;
+        let taken = self.snapshots.take(&env, &self.producers);
+        self.guard(taken)?;
+        self.make_first_segment_durable()?;
         let created = Segment::create(&env, base);
         let segment = Arc::new(self.guard(created)?);
         self.dir_version.change();
         let mut segments = Segments::clone(&self.shared.segments.load());
         segments.push(Arc::clone(&segment));
         self.activate(segments, segment, now);
-        self.start_flush_upto(base, snapshot.into_iter().collect())
+        self.start_flush_upto(base, Vec::new())
+    }
+
+    /// A gap between segments shows that a power cut took one; that the first is missing, nothing would show. So its
+    /// name is durable before there is a second.
+    fn make_first_segment_durable(&mut self) -> Result<(), Fault> {
+        if self.shared.segments.load().len() > 1 || !self.dir_version.is_dirty() {
+            return Ok(());
+        }
+        let synced = self.shared.env.disk.sync_dir(self.dir());
+        self.guard(synced)?;
+        self.dir_version.durable = self.dir_version.current;
+        Ok(())
     }
 
     /// Makes `active`, the last of `segments`, the one that is appended to.
@@ -52,13 +66,12 @@ impl Log {
         let sealed = self.active.seal();
         self.guard(sealed)?;
         let env = Arc::clone(&self.shared.env);
-        let snapshot = self.snapshots.take(&env, &self.producers);
-        let snapshot = self.guard(snapshot)?;
-        if snapshot.is_some() {
+        let taken = self.snapshots.take(&env, &self.producers);
+        if self.guard(taken)? {
             self.dir_version.change();
         }
-        let mut files: Vec<_> = snapshot.into_iter().collect();
-        if self.recovery_point() < self.log_end() {
+        let mut files = Vec::new();
+        if self.indexes_dirty {
             let active = self.active.files_to_sync();
             files.extend(self.guard(active)?);
         }
