@@ -83,8 +83,8 @@ fn test_text(file: &TextFile) -> Option<TestText<'_>> {
 impl TestText<'_> {
     /// The name of a test that gives this key a value: the nearest test above the place, or else the file.
     fn sets(&self, key: &str) -> Option<String> {
-        let at = self.text.match_indices(key).map(|(at, _)| at);
-        let at = at.into_iter().find(|at| is_set(self.text, *at, key))?;
+        let mut places = self.text.match_indices(key).map(|(at, _)| at);
+        let at = places.find(|at| is_set(self.text, *at, key))?;
         let above = &self.text[..at];
         let name = above.rfind("#[test]").and_then(|test| {
             let (_, after) = above[test..].split_once("fn ")?;

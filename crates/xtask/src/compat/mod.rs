@@ -104,8 +104,8 @@ mod tests {
     fn the_file_says_what_the_code_says() {
         let file = files::read(FILE).unwrap();
         let generated = generate().unwrap();
-        let lines = file.lines().zip(generated.lines());
-        let first = lines.into_iter().find(|(file, code)| file != code);
+        let mut lines = file.lines().zip(generated.lines());
+        let first = lines.find(|(file, code)| file != code);
         assert_eq!(first, None, "run cargo xtask compat");
         assert!(file == generated, "run cargo xtask compat");
     }
