@@ -283,7 +283,7 @@ impl Story<'_> {
             records: self.read(count)?,
             offsets: sorted(&(earliest + &latest)),
             group: sorted(&group),
-            topics: sorted(&self.tool("kafka-topics", &["--describe"], "")?),
+            topics: in_order(&self.tool("kafka-topics", &["--describe"], "")?),
             configs: sorted(&self.tool("kafka-configs", &configs, "")?),
         })
     }
@@ -376,6 +376,19 @@ fn sum(offsets: &str) -> Result<i64, String> {
     numbers
         .sum::<Result<i64, _>>()
         .map_err(|e| format!("kafka-get-offsets: {e}:\n{offsets}"))
+}
+
+/// Lines of `kafka-topics --describe`; the configs in a line come in any order.
+fn in_order(topics: &str) -> Vec<String> {
+    let mut lines = sorted(topics);
+    for line in &mut lines {
+        if let Some((topic, configs)) = line.split_once("Configs: ") {
+            let mut configs: Vec<&str> = configs.split(',').collect();
+            configs.sort_unstable();
+            *line = format!("{topic}Configs: {}", configs.join(","));
+        }
+    }
+    lines
 }
 
 fn sorted(text: &str) -> Vec<String> {
