@@ -3,6 +3,7 @@
 mod batches;
 mod bytes;
 mod java;
+mod storage;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -17,6 +18,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "batches",
         "record batches, right and wrong, against Kafka's own log; batches of every codec both ways",
         batches::run,
+    ),
+    (
+        "storage",
+        "a formatted directory and its metadata log to and fro between Milena and Apache Kafka",
+        storage::run,
     ),
 ];
 
