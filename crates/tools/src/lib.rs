@@ -19,6 +19,8 @@ mod say;
 mod storage;
 mod subcommands;
 mod topics;
+#[cfg(test)]
+mod transcripts;
 
 use std::ffi::OsString;
 
