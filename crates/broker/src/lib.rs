@@ -1,5 +1,45 @@
-//! `broker` is the node's brain.
+//! `broker` is the node's brain: what each request is answered, who waits for what, what committed metadata means
+//! for this node, and the mailboxes of the quorum, the groups and the broker's own life. It is synchronous: time
+//! comes as an argument, effects go into an [`Outbox`], and it opens no socket, starts no thread and reads no clock.
+//!
+//! Start at [`Broker::handle`] for the way of a request (one file an API in `api/`), and at [`start`] for what a node is
+//! made of.
 #![forbid(unsafe_code)]
 
+mod altering;
+mod api;
+mod auto_create;
+mod broker;
+mod configs;
+mod controller_registration;
+mod ctx;
+mod dirs;
 pub mod format;
+mod groups;
+mod housekeeping;
+mod lifecycle;
+mod mailbox;
 pub mod metadata_log;
+mod operations;
+mod parked;
+mod producer_ids;
+mod publisher;
+mod quorum;
+mod sessions;
+mod settings;
+pub mod start;
+mod topic_rules;
+pub mod topics;
+mod waiters;
+
+pub use api::{ListenerKind, served_apis};
+pub use broker::{Broker, Hosted, TopicRules};
+pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
+pub use dirs::{Dir, Dirs};
+pub use groups::{Groups, GroupsEvent};
+pub use housekeeping::{Chore, Housekeeper};
+pub use lifecycle::{LifeState, Lifecycle, LifecycleEvent, Registration};
+pub use mailbox::{Mailbox, Post};
+pub use publisher::{MetadataEvent, Publisher};
+pub use quorum::{Origin, Quorum, QuorumEvent, QuorumParts};
+pub use settings::{ListenerSettings, Settings};

@@ -140,6 +140,13 @@ impl Index {
             .collect()
     }
 
+    /// Partitions with any eligible leader replica, of one topic or of all.
+    pub fn with_elr(&self, topic: Option<Uuid>) -> BTreeSet<TopicIdPartition> {
+        let all = self.in_elr.values().flatten().copied();
+        all.filter(|key| topic.is_none_or(|id| key.topic_id == id))
+            .collect()
+    }
+
     pub fn leads_any(&self, broker: i32) -> bool {
         self.leads.contains_key(&broker)
     }

@@ -51,10 +51,14 @@ impl State {
     fn touched(&self, record: &MetadataRecord) -> Touched {
         use MetadataRecord as R;
         match record {
-            R::Partition(r) => self.touched_partition(r.topic_id, r.partition_id),
-            R::PartitionChange(r) => self.touched_partition(r.topic_id, r.partition_id),
+            R::Partition(r) => self.touched_partitions([(r.topic_id, r.partition_id)]),
+            R::PartitionChange(r) => self.touched_partitions([(r.topic_id, r.partition_id)]),
             R::RemoveTopic(r) => Touched::Topic(self.image.topics.get(r.topic_id).cloned()),
-            R::ClearElr(_) => Touched::Everything,
+            R::ClearElr(r) => {
+                let topic = self.image.topics.id(&r.topic_name);
+                let keys = self.index.with_elr(topic).into_iter();
+                self.touched_partitions(keys.map(|key| (key.topic_id, key.partition)))
+            }
             R::RegisterBroker(r) => self.touched_broker(r.broker_id),
             R::UnregisterBroker(r) => self.touched_broker(r.broker_id),
             R::BrokerRegistrationChange(r) => self.touched_broker(r.broker_id),
@@ -62,9 +66,12 @@ impl State {
         }
     }
 
-    fn touched_partition(&self, topic: Uuid, partition: i32) -> Touched {
-        let old = self.image.topics.partition(topic, partition).cloned();
-        Touched::Partition(TopicIdPartition::new(topic, partition), old)
+    fn touched_partitions(&self, keys: impl IntoIterator<Item = (Uuid, i32)>) -> Touched {
+        let old = |(topic, partition)| {
+            let key = TopicIdPartition::new(topic, partition);
+            (key, self.partition(key).cloned())
+        };
+        Touched::Partitions(keys.into_iter().map(old).collect())
     }
 
     fn touched_broker(&self, id: i32) -> Touched {
@@ -74,13 +81,14 @@ impl State {
     fn reindex(&mut self, before: Touched) {
         match before {
             Touched::Nothing => {}
-            Touched::Everything => self.index = Index::of(&self.image),
-            Touched::Partition(key, old) => {
-                if let Some(old) = old {
-                    self.index.remove_partition(key, &old);
-                }
-                if let Some(new) = self.image.topics.partition(key.topic_id, key.partition) {
-                    self.index.add_partition(key, new);
+            Touched::Partitions(partitions) => {
+                for (key, old) in partitions {
+                    if let Some(old) = old {
+                        self.index.remove_partition(key, &old);
+                    }
+                    if let Some(new) = self.image.topics.partition(key.topic_id, key.partition) {
+                        self.index.add_partition(key, new);
+                    }
                 }
             }
             Touched::Topic(topic) => {
@@ -178,8 +186,7 @@ fn check_partition(p: &Partition, name: &str) {
 
 enum Touched {
     Nothing,
-    Everything,
-    Partition(TopicIdPartition, Option<Arc<Partition>>),
+    Partitions(Vec<(TopicIdPartition, Option<Arc<Partition>>)>),
     Topic(Option<Arc<Topic>>),
     Broker(i32, Option<Arc<Broker>>),
 }

@@ -144,19 +144,18 @@ impl Topics {
         &self,
         record: &ClearElrRecord,
     ) -> Result<Vec<(Uuid, i32)>, ReplayError> {
-        let named = match record.topic_name.as_str() {
-            "" => None,
-            name => Some(self.named(name).ok_or_else(|| {
+        let topics: Vec<&Arc<Topic>> = match record.topic_name.as_str() {
+            "" => self.iter().collect(),
+            name => vec![self.named(name).ok_or_else(|| {
                 ReplayError::new(format!("no topic {name} whose ELR could be cleared"))
-            })?),
+            })?],
         };
-        let topics = self.iter().filter(|t| named.is_none_or(|n| n.id == t.id));
-        Ok(topics
-            .flat_map(|t| {
-                t.partitions
-                    .iter()
-                    .map(|(p, partition)| (t.id, *p, partition))
-            })
+        let partitions = topics.into_iter().flat_map(|t| {
+            t.partitions
+                .iter()
+                .map(|(p, partition)| (t.id, *p, partition))
+        });
+        Ok(partitions
             .filter(|(.., p)| !p.elr.is_empty() || !p.last_known_elr.is_empty())
             .map(|(id, p, _)| (id, p))
             .collect())

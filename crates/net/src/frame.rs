@@ -48,6 +48,22 @@ impl Frame {
         Ok(Frame::assemble(writer.finish(), slices))
     }
 
+    /// As [`Frame::response`], for a body that knows how to write itself.
+    pub fn response_with(
+        api: ApiKey,
+        version: i16,
+        correlation_id: i32,
+        encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
+    ) -> Result<Frame, EncodeError> {
+        let mut writer = Writer::new();
+        writer.i32(0);
+        let header = ResponseHeader { correlation_id };
+        header.encode(&mut writer, api.response_header_version(version))?;
+        encode(&mut writer)?;
+        writer.patch_i32(0, (writer.wire_length() - 4) as i32);
+        Ok(Frame::assemble(writer.finish(), Vec::new()))
+    }
+
     fn assemble(encoded: Encoded, slices: Vec<FileSlice>) -> Frame {
         let mut bytes = encoded.bytes;
         let mut parts = Vec::with_capacity(1 + 2 * encoded.holes.len());

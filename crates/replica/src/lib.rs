@@ -1,21 +1,28 @@
 //! `replica` decides who may write a partition and what is safe to read: one partition as leader or follower, its
 //! in-sync replicas and its high watermark. It never opens a socket, reads a clock or wakes anybody: who has to be
-//! woken is a return value.
+//! woken is a return value. A change of the in-sync replicas is a proposal that the caller carries to the controller.
 //!
 //! Start at [`Partition::append_as_leader`]; the rules that a leader keeps are listed on [`Leader`].
 //!
-//! Locking: appends, role changes and truncation hold the partition's one lock. Readers take none: they load the
-//! role, then the high watermark, then the log's own view. A writer publishes in the reverse order: log end, then
-//! high watermark, then role. So a reader never sees a watermark beyond the end that it will load.
+//! Locking: appends, role changes and truncation hold the partition's one lock. Readers take none. They load, in
+//! this order: role, log start, high watermark, first unstable offset, log end ([`Partition::offsets`]); a writer
+//! publishes in the reverse order: log end, first unstable offset, high watermark, log start, role. As none of
+//! them goes back while a replica leads, a reader sees log start ≤ last stable ≤ high watermark ≤ log end.
 
 #![forbid(unsafe_code)]
 
+mod append;
+mod follow;
+mod insync;
 mod lookup;
 mod partition;
 mod read;
 mod role;
 
+pub use append::{AppendRefused, Appended};
+pub use follow::{Replicated, Truncation};
+pub use insync::{IsrAnswer, IsrProposal};
 pub use lookup::{Found, Lookup};
-pub use partition::{AppendRefused, Appended, Partition, RoleView};
+pub use partition::{Offsets, Partition, RoleView};
 pub use read::{Divergence, Isolation, ReadAnswer, ReadFrom, ReadRefused, Wanted};
-pub use role::{Assignment, Follower, Leader, Role};
+pub use role::{Assignment, FetchNote, Follower, Leader, Role};

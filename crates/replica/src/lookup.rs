@@ -38,14 +38,13 @@ impl Partition {
         isolation: Isolation,
         current_leader_epoch: i32,
     ) -> Result<Option<Found>, ReadRefused> {
-        let role = self.leader_view()?;
-        role.check_epoch(current_leader_epoch)?;
+        let role = self.leader_for(current_leader_epoch)?;
+        let offsets = self.offsets();
         let bound = match isolation {
-            Isolation::ReadUncommitted => self.high_watermark(),
-            Isolation::ReadCommitted => self.last_stable(),
+            Isolation::ReadUncommitted => offsets.high_watermark,
+            Isolation::ReadCommitted => offsets.last_stable,
         };
-        let lags = role.epoch_start > bound && bound == self.high_watermark();
-        let in_doubt = || match lags {
+        let in_doubt = || match role.epoch_start > offsets.high_watermark {
             true => Err(ReadRefused::Code(ErrorCode::OffsetNotAvailable)),
             false => Ok(None),
         };
@@ -57,7 +56,7 @@ impl Partition {
                 return Ok(Some(Found {
                     offset: bound,
                     timestamp: Timestamp::NONE,
-                    epoch: self.reader().latest_epoch().unwrap_or(Epoch::NONE),
+                    epoch: role.leader_epoch,
                 }));
             }
             Lookup::MaxTimestamp => self.reader().max_timestamp()?,
@@ -75,7 +74,7 @@ impl Partition {
         asked: Epoch,
         current_leader_epoch: i32,
     ) -> Result<Option<(Epoch, Offset)>, ErrorCode> {
-        self.leader_view()?.check_epoch(current_leader_epoch)?;
+        self.leader_for(current_leader_epoch)?;
         Ok(self.reader().end_offset_for_epoch(asked))
     }
 }

@@ -2,14 +2,10 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use milena_base::{
-    BrokerId, Epoch, ErrorCode, Now, Offset, Timestamp, TopicIdPartition, TopicPartition,
-};
-use milena_log::{AppendError, AppendOrigin, Fault, Flush, Log, LogReader};
-use milena_records::ValidBatch;
+use milena_base::{BrokerId, Epoch, ErrorCode, Now, Offset, TopicIdPartition, TopicPartition};
+use milena_log::{Log, LogReader};
 
 use crate::role::{Assignment, Follower, Leader, Role};
 
@@ -43,38 +39,39 @@ impl RoleView {
             _ => Ok(()),
         }
     }
+
+    /// Why an offline replica answers nothing.
+    fn check_online(&self) -> Result<(), ErrorCode> {
+        match (self.offline, self.leader_epoch) {
+            (false, _) => Ok(()),
+            (true, Epoch::NONE) => Err(ErrorCode::NotLeaderOrFollower),
+            (true, _) => Err(ErrorCode::KafkaStorageError),
+        }
+    }
+
+    fn check_leads(&self) -> Result<(), ErrorCode> {
+        match self.is_leader {
+            true => Ok(()),
+            false => Err(ErrorCode::NotLeaderOrFollower),
+        }
+    }
 }
 
-/// A batch that was appended (or had been before).
-#[derive(Debug)]
-pub struct Appended {
-    pub first: Offset,
-    /// The offset after the last record: acks=all waits until the high watermark has reached it.
-    pub end: Offset,
-    pub leader_epoch: Epoch,
-    /// −1 unless the topic stamps records itself.
-    pub log_append_time: Timestamp,
+/// A partition's offsets, loaded together: `log_start` ≤ `last_stable` ≤ `high_watermark` ≤ `log_end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
     pub log_start: Offset,
-    /// Whether the high watermark moved: waiting fetches and produces may complete.
-    pub high_watermark_moved: bool,
-    /// A segment was closed: its flush, to be run without hurry.
-    pub rolled: Option<Flush>,
+    /// Below it every transaction is decided.
+    pub last_stable: Offset,
+    pub high_watermark: Offset,
+    pub log_end: Offset,
 }
 
-/// Why nothing was appended.
-#[derive(Debug)]
-pub enum AppendRefused {
-    /// The client's trouble, with the sentence for it.
-    Refused(ErrorCode, String),
-    /// The machine's trouble: the log directory's owner decides what becomes of it.
-    Fault(Fault),
-}
-
-struct Inner {
+pub(crate) struct Inner {
     /// `None` once it was closed or given up.
-    log: Option<Log>,
-    role: Role,
-    min_insync: i32,
+    pub log: Option<Log>,
+    pub role: Role,
+    pub min_insync: i32,
 }
 
 /// See the crate's words.
@@ -114,7 +111,7 @@ impl Partition {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic under this lock is a broken storage invariant: the node stops, and so do we.
         self.inner
             .lock()
@@ -127,17 +124,17 @@ impl Partition {
 
     /// The role if this replica leads and is online; the error that a client gets otherwise.
     pub fn leader_view(&self) -> Result<RoleView, ErrorCode> {
+        self.leader_for(-1)
+    }
+
+    /// The same for a client that believes in a leader epoch (−1: in none), which is checked before leadership, as
+    /// in Kafka.
+    pub fn leader_for(&self, claimed_epoch: i32) -> Result<RoleView, ErrorCode> {
         let role = self.role();
-        match role {
-            RoleView { offline: true, .. } if role.leader_epoch == Epoch::NONE => {
-                Err(ErrorCode::NotLeaderOrFollower)
-            }
-            RoleView { offline: true, .. } => Err(ErrorCode::KafkaStorageError),
-            RoleView {
-                is_leader: false, ..
-            } => Err(ErrorCode::NotLeaderOrFollower),
-            _ => Ok(role),
-        }
+        role.check_online()?;
+        role.check_epoch(claimed_epoch)?;
+        role.check_leads()?;
+        Ok(role)
     }
 
     pub fn reader(&self) -> &LogReader {
@@ -150,8 +147,21 @@ impl Partition {
 
     /// The last stable offset: below it every transaction is decided.
     pub fn last_stable(&self) -> Offset {
-        let high_watermark = self.high_watermark();
-        self.reader.last_stable_offset(high_watermark)
+        self.offsets().last_stable
+    }
+
+    /// The offsets, in the order of the crate's words.
+    pub fn offsets(&self) -> Offsets {
+        let log_start = self.reader.log_start();
+        let high_watermark = self.high_watermark().max(log_start);
+        let stable = self.reader.last_stable_offset(high_watermark);
+        Offsets {
+            log_start,
+            // The log moves its start before it forgets the transactions below it.
+            last_stable: stable.max(log_start),
+            high_watermark,
+            log_end: self.reader.log_end(),
+        }
     }
 
     /// Runs a function over the log under the partition's lock: for configuration, retention and checkpoints.
@@ -168,12 +178,15 @@ impl Partition {
         inner.log.take()
     }
 
-    /// `min.insync.replicas` of the topic.
-    pub fn set_min_insync(&self, min_insync: i32) {
-        self.lock().min_insync = min_insync;
+    /// `min.insync.replicas` of the topic; whether the high watermark moved.
+    pub fn set_min_insync(&self, min_insync: i32) -> bool {
+        let mut inner = self.lock();
+        inner.min_insync = min_insync;
+        self.advance_high_watermark(&mut inner)
     }
 
-    /// Leads from here on, under committed metadata. Returns whether the high watermark moved.
+    /// Leads from here on, under committed metadata. Returns whether the high watermark moved. Metadata older than
+    /// what this replica knows changes nothing: the answer to its own AlterPartition may have come before.
     pub fn lead(&self, assignment: &Assignment, now: Now) -> bool {
         let mut inner = self.lock();
         let Inner {
@@ -184,6 +197,9 @@ impl Partition {
         else {
             return false;
         };
+        if role.is_newer_than(assignment) {
+            return false;
+        }
         match role {
             Role::Leader(leader) if leader.epoch == assignment.leader_epoch => {
                 if assignment.partition_epoch > leader.partition_epoch {
@@ -193,19 +209,23 @@ impl Partition {
             _ => {
                 let end = log.reader().log_end();
                 log.assign_epoch_start(assignment.leader_epoch, end);
-                *role = Role::Leader(Leader::new(self.me, assignment, end, now));
+                let mut leads = Leader::new(self.me, assignment, end, now);
+                if let Role::Leader(before) = role {
+                    leads.remember(before);
+                }
+                *role = Role::Leader(leads);
             }
         }
         let moved = self.advance_high_watermark(&mut inner);
-        self.publish_role(&inner.role, assignment.leader);
+        self.publish_role(&inner.role);
         moved
     }
 
     /// Follows `assignment.leader` from here on. Nothing is truncated here: that is decided when the leader's
-    /// epochs are known.
+    /// epochs are known ([`Partition::truncate_as_told`]).
     pub fn follow(&self, assignment: &Assignment) {
         let mut inner = self.lock();
-        if inner.log.is_none() {
+        if inner.log.is_none() || inner.role.is_newer_than(assignment) {
             return;
         }
         inner.role = Role::Follower(Follower {
@@ -213,7 +233,7 @@ impl Partition {
             epoch: assignment.leader_epoch,
             partition_epoch: assignment.partition_epoch,
         });
-        self.publish_role(&inner.role, assignment.leader);
+        self.publish_role(&inner.role);
     }
 
     /// Neither leads nor follows: the log directory failed, or the topic is gone.
@@ -232,19 +252,19 @@ impl Partition {
         self.role.store(Arc::new(view));
     }
 
-    fn publish_role(&self, role: &Role, leader: BrokerId) {
+    fn publish_role(&self, role: &Role) {
         let view = match role {
             Role::Offline => RoleView::OFFLINE,
             Role::Follower(follower) => RoleView {
                 is_leader: false,
-                leader,
+                leader: follower.leader,
                 leader_epoch: follower.epoch,
                 epoch_start: Offset::ZERO,
                 offline: false,
             },
             Role::Leader(leads) => RoleView {
                 is_leader: true,
-                leader,
+                leader: self.me,
                 leader_epoch: leads.epoch,
                 epoch_start: leads.epoch_start,
                 offline: false,
@@ -253,80 +273,8 @@ impl Partition {
         self.role.store(Arc::new(view));
     }
 
-    /// Appends a checked batch. `all`: the producer wants it on every in-sync replica (acks=all), so that too few
-    /// of them refuse it. Where every record has to be durable (`flush.messages=1`) this waits for the disk, but not
-    /// under the lock.
-    pub fn append_as_leader(
-        &self,
-        batch: ValidBatch,
-        all: bool,
-        origin: AppendOrigin,
-        now: Now,
-    ) -> Result<Appended, AppendRefused> {
-        let (mut appended, flush) = self.append_locked(batch, all, origin, now)?;
-        if let Some(flush) = flush {
-            appended.high_watermark_moved |= self.make_durable(&flush, now)?;
-        }
-        Ok(appended)
-    }
-
-    fn append_locked(
-        &self,
-        batch: ValidBatch,
-        all: bool,
-        origin: AppendOrigin,
-        now: Now,
-    ) -> Result<(Appended, Option<Flush>), AppendRefused> {
-        let mut inner = self.lock();
-        let min_insync = inner.min_insync;
-        let Inner { log, role, .. } = &mut *inner;
-        let (Some(log), Role::Leader(leader)) = (log, role) else {
-            return Err(refused(ErrorCode::NotLeaderOrFollower));
-        };
-        if all && !leader.has_enough_in_sync(min_insync) {
-            let (have, want) = (leader.isr.len(), leader.min_isr(min_insync));
-            let why = format!(
-                "{have} replicas of {} are in sync, {want} are wanted",
-                self.name
-            );
-            return Err(AppendRefused::Refused(ErrorCode::NotEnoughReplicas, why));
-        }
-        let done = log.append_as_leader(batch, leader.epoch, origin, now)?;
-        let flush = match done.flush_due {
-            true => log.start_flush().map_err(AppendRefused::Fault)?,
-            false => None,
-        };
-        let appended = Appended {
-            first: done.first,
-            end: done.last + 1,
-            leader_epoch: done.leader_epoch,
-            log_append_time: done.log_append_time,
-            log_start: done.log_start,
-            high_watermark_moved: self.advance_high_watermark(&mut inner),
-            rolled: done.rolled,
-        };
-        Ok((appended, flush))
-    }
-
-    /// Runs a flush without the lock; whether the high watermark moved by it.
-    pub fn make_durable(&self, flush: &Flush, now: Now) -> Result<bool, AppendRefused> {
-        let run = flush.run();
-        let mut inner = self.lock();
-        let Some(log) = &mut inner.log else {
-            return run.map(|()| false).map_err(AppendRefused::Fault);
-        };
-        match run {
-            Ok(()) => log.finish_flush(flush, now.mono),
-            Err(fault) => {
-                log.flush_failed(&fault);
-                return Err(AppendRefused::Fault(fault));
-            }
-        }
-        Ok(self.advance_high_watermark(&mut inner))
-    }
-
-    /// Moves the high watermark as far as the in-sync replicas allow; never back.
-    fn advance_high_watermark(&self, inner: &mut Inner) -> bool {
+    /// Moves the high watermark as far as the in-sync replicas allow; never back. Whether it moved.
+    pub(crate) fn advance_high_watermark(&self, inner: &mut Inner) -> bool {
         let (Some(log), Role::Leader(leader)) = (&inner.log, &inner.role) else {
             return false;
         };
@@ -341,75 +289,22 @@ impl Partition {
         self.raise_high_watermark(inner, replicated)
     }
 
-    fn raise_high_watermark(&self, inner: &mut Inner, to: Offset) -> bool {
-        let before = self.high_watermark();
-        if to <= before {
-            return false;
+    pub(crate) fn raise_high_watermark(&self, inner: &mut Inner, to: Offset) -> bool {
+        let moves = to > self.high_watermark();
+        if moves {
+            if let Some(log) = &mut inner.log {
+                log.on_high_watermark(to);
+            }
+            self.high_watermark.store(to.0, Ordering::Release);
         }
-        if let Some(log) = &mut inner.log {
-            log.on_high_watermark(to);
-        }
-        self.high_watermark.store(to.0, Ordering::Release);
-        true
+        moves
     }
 
-    /// Notes a follower's fetch; whether the high watermark moved.
-    pub fn on_fetch(
-        &self,
-        follower: BrokerId,
-        fetched_from: Offset,
-        broker_epoch: i64,
-        now: Now,
-    ) -> Result<bool, ErrorCode> {
-        let mut inner = self.lock();
-        let log_end = self.reader.log_end();
-        let Role::Leader(leader) = &mut inner.role else {
-            return Err(ErrorCode::NotLeaderOrFollower);
-        };
-        if !leader.on_fetch(follower, fetched_from, broker_epoch, log_end, now) {
-            return Err(ErrorCode::UnknownLeaderEpoch);
-        }
-        Ok(self.advance_high_watermark(&mut inner))
-    }
-
-    /// In-sync replicas that have fallen behind.
-    pub fn lagging(&self, lag_max: Duration, now: Now) -> Vec<BrokerId> {
-        let inner = self.lock();
-        match &inner.role {
-            Role::Leader(leader) => leader.lagging(lag_max, self.reader.log_end(), now),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Moves the log's start (DeleteRecords); −1 stands for the high watermark. Returns the new start.
-    pub fn delete_records(&self, before: Offset) -> Result<Offset, AppendRefused> {
-        let mut inner = self.lock();
-        let Inner { log, role, .. } = &mut *inner;
-        let (Some(log), Role::Leader(_)) = (log, role) else {
-            return Err(refused(ErrorCode::NotLeaderOrFollower));
-        };
-        let high_watermark = self.high_watermark();
-        let target = match before {
-            Offset::NONE => high_watermark,
-            offset => offset,
-        };
-        if target < Offset::ZERO || target > high_watermark {
-            return Err(refused(ErrorCode::OffsetOutOfRange));
-        }
-        log.advance_log_start(target);
-        Ok(self.reader.log_start())
-    }
-}
-
-fn refused(code: ErrorCode) -> AppendRefused {
-    AppendRefused::Refused(code, String::new())
-}
-
-impl From<AppendError> for AppendRefused {
-    fn from(error: AppendError) -> AppendRefused {
-        match error {
-            AppendError::Refused(code, why) => AppendRefused::Refused(code, why),
-            AppendError::Fault(fault) => AppendRefused::Fault(fault),
+    /// A truncation takes the high watermark with it, before the log's end falls. `inner` shows that the caller
+    /// holds the lock.
+    pub(crate) fn lower_high_watermark(&self, _inner: &mut Inner, to: Offset) {
+        if to < self.high_watermark() {
+            self.high_watermark.store(to.0, Ordering::Release);
         }
     }
 }

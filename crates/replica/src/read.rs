@@ -82,28 +82,25 @@ impl From<ErrorCode> for ReadRefused {
 impl Partition {
     /// Reads without a lock.
     pub fn read(&self, wanted: Wanted) -> Result<ReadAnswer, ReadRefused> {
-        let role = self.leader_view()?;
-        role.check_epoch(wanted.current_leader_epoch)?;
-        let high_watermark = self.high_watermark();
-        let last_stable = self.last_stable();
-        let log_start = self.reader().log_start();
+        self.leader_for(wanted.current_leader_epoch)?;
+        let offsets = self.offsets();
         let mut answer = ReadAnswer {
             slice: None,
             divergence: None,
-            high_watermark,
-            last_stable,
-            log_start,
+            high_watermark: offsets.high_watermark,
+            last_stable: offsets.last_stable,
+            log_start: offsets.log_start,
             aborted: None,
             at_bound: false,
         };
-        if let Some(divergence) = self.divergence(wanted)? {
+        if let Some(divergence) = self.divergence(wanted, offsets.log_start)? {
             answer.divergence = Some(divergence);
             return Ok(answer);
         }
         let bound = match wanted.from {
-            ReadFrom::Replica => self.reader().log_end(),
-            ReadFrom::Consumer(Isolation::ReadUncommitted) => high_watermark,
-            ReadFrom::Consumer(Isolation::ReadCommitted) => last_stable,
+            ReadFrom::Replica => offsets.log_end,
+            ReadFrom::Consumer(Isolation::ReadUncommitted) => offsets.high_watermark,
+            ReadFrom::Consumer(Isolation::ReadCommitted) => offsets.last_stable,
         };
         self.fill(wanted, bound, &mut answer)?;
         Ok(answer)
@@ -139,7 +136,11 @@ impl Partition {
         Ok(())
     }
 
-    fn divergence(&self, wanted: Wanted) -> Result<Option<Divergence>, ErrorCode> {
+    fn divergence(
+        &self,
+        wanted: Wanted,
+        log_start: Offset,
+    ) -> Result<Option<Divergence>, ErrorCode> {
         if wanted.last_fetched_epoch < 0 {
             return Ok(None);
         }
@@ -148,6 +149,9 @@ impl Partition {
         let Some((epoch, end_offset)) = found else {
             return Err(ErrorCode::OffsetOutOfRange);
         };
+        if wanted.offset < log_start {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
         let differs = epoch < asked || end_offset < wanted.offset;
         Ok(differs.then_some(Divergence { epoch, end_offset }))
     }

@@ -5,14 +5,22 @@
 //! decides what a record or a request means. Start at [`run`].
 #![forbid(unsafe_code)]
 
+mod api_versions;
+mod cluster;
 mod connect;
 mod console_consumer;
 mod console_producer;
+mod consumer_groups;
+mod dump_log;
 mod exceptions;
 mod filter;
 mod options;
 mod say;
+mod storage;
+mod subcommands;
 mod topics;
+#[cfg(test)]
+mod transcripts;
 
 use std::ffi::OsString;
 
@@ -29,8 +37,13 @@ macro_rules! tools {
 }
 
 tools! {
+    "kafka-broker-api-versions" => api_versions::main,
+    "kafka-cluster" => cluster::main,
     "kafka-console-consumer" => console_consumer::main,
     "kafka-console-producer" => console_producer::main,
+    "kafka-consumer-groups" => consumer_groups::main,
+    "kafka-dump-log" => dump_log::main,
+    "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
 }
 

@@ -50,7 +50,6 @@ impl Flag {
         }
     }
 
-    #[allow(dead_code)]
     pub const fn with(self, needs: &'static [&'static str]) -> Flag {
         Flag { needs, ..self }
     }

@@ -21,6 +21,8 @@ use tokio::time::{Duration, Instant, timeout_at};
 pub use assignor::{Assignor, Member, Place};
 pub use config::{ConsumerConfig, Reset};
 pub use fetched::{ConsumerRecord, Fetched};
+pub use member::assigned;
+pub use offsets::{OffsetAndEpoch, committed, list_offsets};
 
 use crate::{Client, Error};
 use group::Group;

@@ -50,7 +50,8 @@ fn player() -> impl FnMut(&str) -> String {
     move |line| player.say(line)
 }
 
-struct Player {
+/// Says a transcript's lines to a coordinator.
+pub struct Player {
     config: GroupConfig,
     partitions: i32,
     world: Option<World>,
@@ -58,13 +59,22 @@ struct Player {
 }
 
 impl Player {
+    pub fn of(world: World) -> Player {
+        Player {
+            config: GroupConfig::default(),
+            partitions: 1,
+            world: Some(world),
+            names: Names::default(),
+        }
+    }
+
     fn world(&mut self) -> &mut World {
         let (config, partitions) = (&self.config, self.partitions);
         self.world
             .get_or_insert_with(|| World::new(config.clone(), partitions, 7))
     }
 
-    fn say(&mut self, line: &str) -> String {
+    pub fn say(&mut self, line: &str) -> String {
         let c = Command::parse(line);
         let seen = match c.name() {
             "config" => {

@@ -50,6 +50,18 @@ pub(crate) fn producer_batch_of(
 pub(crate) struct Rebuilt<'a> {
     pub producers: &'a mut ProducerState,
     pub epochs: &'a mut LeaderEpochs,
+    pub log_start: Offset,
+}
+
+impl Rebuilt<'_> {
+    /// The checkpoint may be from before a truncation, or from after one that was lost: what a batch says goes before
+    /// it.
+    fn note_epoch(&mut self, batch: &BatchView) {
+        let base = batch.base_offset.max(self.log_start);
+        if batch.leader_epoch >= Epoch::ZERO && batch.last_offset >= self.log_start {
+            self.epochs.learn(batch.leader_epoch, base);
+        }
+    }
 }
 
 /// Checks a segment and rebuilds its indexes, the producers and the epochs from its batches. Returns the bytes that
@@ -60,13 +72,7 @@ pub(crate) fn recover_segment(
     rebuilt: &mut Rebuilt<'_>,
 ) -> io::Result<u64> {
     segment.recover(options.index_interval_bytes, |segment, batch| {
-        let newer = rebuilt
-            .epochs
-            .latest()
-            .is_none_or(|latest| batch.leader_epoch > latest.epoch);
-        if batch.leader_epoch >= Epoch::ZERO && newer {
-            rebuilt.epochs.assign(batch.leader_epoch, batch.base_offset);
-        }
+        rebuilt.note_epoch(batch);
         if let Some(producer) = producer_batch_of(segment, batch)?
             && let Some(txn) = rebuilt.producers.apply(&producer)
         {
@@ -147,7 +153,8 @@ impl Log {
     pub(crate) fn rebuild_producers(&mut self, now: Now) -> io::Result<()> {
         let env = Arc::clone(&self.shared.env);
         let (start, end) = (self.log_start(), self.log_end());
-        self.snapshots.remove_outside(&env, start, end)?;
+        let first = self.first_segment_base();
+        self.snapshots.remove_outside(&env, first, end)?;
         let segments = self.shared.segments.load_full();
         self.producers = load_producers(
             &env,

@@ -3,6 +3,7 @@
 
 mod builder;
 mod check;
+mod memory;
 mod mutate;
 mod replicated;
 

@@ -1,0 +1,180 @@
+//! The index of the product: one row for each API that is served, one file for each handler.
+
+use milena_controller::{ControllerRequest, RequestContext};
+use milena_group::GroupRequest;
+use milena_net::Incoming;
+use milena_protocol::{ApiKey, Message};
+
+use crate::broker::Broker;
+use crate::ctx::{Ctx, Outbox, Reply};
+use crate::groups::GroupsEvent;
+use crate::quorum::{Origin, QuorumEvent};
+
+/// Decodes the body; a body that does not have its form closes the connection, as in Kafka.
+fn decode<M: Message>(incoming: Incoming) -> Result<M, Reply> {
+    M::from_bytes(incoming.body, incoming.version)
+        .map_err(|error| Reply::Close(format!("{} v{}: {error}", M::NAME, incoming.version)))
+}
+
+macro_rules! apis {
+    (
+        served { $($key:ident => $module:ident on $on:ident;)* }
+        groups { $($group:ident;)* }
+        forwarded { $($forwarded:ident on $forwarded_on:ident;)* }
+    ) => {
+        $(pub(crate) mod $module;)*
+
+        /// Whether this server implements an API, and on which listeners.
+        fn implemented(api: ApiKey) -> Option<On> {
+            match api {
+                $(ApiKey::$key => Some(On::$on),)*
+                $(ApiKey::$group => Some(On::Brokers),)*
+                $(ApiKey::$forwarded => Some(On::$forwarded_on),)*
+                _ => None,
+            }
+        }
+
+        pub(crate) fn dispatch(
+            broker: &Broker,
+            ctx: &Ctx,
+            incoming: Incoming,
+            out: &mut Outbox,
+        ) -> Reply {
+            match incoming.api {
+                $(ApiKey::$key => match decode(incoming) {
+                    Ok(request) => $module::handle(broker, ctx, request, out),
+                    Err(reply) => reply,
+                },)*
+                $(ApiKey::$group => match decode(incoming) {
+                    Ok(request) => to_groups(ctx, GroupRequest::$group(request), out),
+                    Err(reply) => reply,
+                },)*
+                $(ApiKey::$forwarded => match decode(incoming) {
+                    Ok(request) => {
+                        let request = ControllerRequest::$forwarded(request);
+                        to_controller(broker, ctx, Origin::Client(ctx.to), request, out)
+                    }
+                    Err(reply) => reply,
+                },)*
+                api => Reply::Close(format!("{api:?} is not served")),
+            }
+        }
+    };
+}
+
+/// Every API that is implemented, ascending by key.
+pub(crate) fn all() -> impl Iterator<Item = ApiKey> {
+    let every = (0..=i16::from(u8::MAX)).filter_map(ApiKey::from_code);
+    every.filter(|api| implemented(*api).is_some())
+}
+
+/// The answer comes from the groups' mailbox.
+fn to_groups(ctx: &Ctx, request: GroupRequest, out: &mut Outbox) -> Reply {
+    out.post(GroupsEvent::Request {
+        ctx: Box::new(ctx.clone()),
+        request,
+    });
+    Reply::Parked
+}
+
+/// The answer comes from the active controller, when what it decided is committed.
+fn to_controller(
+    broker: &Broker,
+    ctx: &Ctx,
+    origin: Origin,
+    request: ControllerRequest,
+    out: &mut Outbox,
+) -> Reply {
+    out.post(QuorumEvent::Request {
+        origin,
+        request,
+        context: RequestContext {
+            version: ctx.version(),
+            principal: ctx.principal().to_owned(),
+            client_id: ctx.client_id.as_deref().unwrap_or_default().to_owned(),
+            forwarded: broker.listener_kind(ctx.listener) == ListenerKind::Broker,
+        },
+    });
+    Reply::Parked
+}
+
+/// On which listeners an implemented API is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    Brokers,
+    Controllers,
+    Both,
+}
+
+/// Which kind of listener a connection came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    Broker,
+    Controller,
+}
+
+/// Whether an API is served at a version on a kind of listener.
+pub(crate) fn serves(kind: ListenerKind, api: ApiKey, version: i16) -> bool {
+    let here = match (implemented(api), kind) {
+        (None, _) => false,
+        (Some(On::Both), _) => true,
+        (Some(On::Brokers), kind) => kind == ListenerKind::Broker,
+        (Some(On::Controllers), kind) => kind == ListenerKind::Controller,
+    };
+    here && api.has_version(version)
+}
+
+/// What is served on a kind of listener: each API with its lowest and highest version, ascending by key.
+pub fn served_apis(kind: ListenerKind) -> Vec<(ApiKey, i16, i16)> {
+    let here = all().filter(|api| serves(kind, *api, api.max_version()));
+    here.map(|api| (api, api.min_version(), api.max_version()))
+        .collect()
+}
+
+apis! {
+    served {
+        Produce => produce on Brokers;
+        Fetch => fetch on Brokers;
+        ListOffsets => list_offsets on Brokers;
+        Metadata => metadata on Brokers;
+        FindCoordinator => find_coordinator on Brokers;
+        ApiVersions => api_versions on Both;
+        DeleteRecords => delete_records on Brokers;
+        InitProducerId => init_producer_id on Brokers;
+        OffsetForLeaderEpoch => offset_for_leader_epoch on Brokers;
+        DescribeConfigs => describe_configs on Both;
+        AlterConfigs => alter_configs on Both;
+        IncrementalAlterConfigs => incremental_alter_configs on Both;
+        DescribeLogDirs => describe_log_dirs on Brokers;
+        DescribeQuorum => describe_quorum on Both;
+        DescribeCluster => describe_cluster on Both;
+        DescribeProducers => describe_producers on Brokers;
+        ListConfigResources => list_config_resources on Brokers;
+        DescribeTopicPartitions => describe_topic_partitions on Brokers;
+    }
+    groups {
+        OffsetCommit;
+        OffsetFetch;
+        JoinGroup;
+        Heartbeat;
+        LeaveGroup;
+        SyncGroup;
+        DescribeGroups;
+        ListGroups;
+        DeleteGroups;
+        OffsetDelete;
+    }
+    forwarded {
+        CreateTopics on Both;
+        DeleteTopics on Both;
+        CreatePartitions on Both;
+        ListPartitionReassignments on Both;
+        AlterPartition on Controllers;
+        UpdateFeatures on Both;
+        BrokerRegistration on Controllers;
+        BrokerHeartbeat on Controllers;
+        AllocateProducerIds on Controllers;
+        ControllerRegistration on Controllers;
+        AssignReplicasToDirs on Controllers;
+    }
+}

@@ -1,0 +1,85 @@
+//! Topics that come to be because somebody asks for them: by a metadata request, or as a coordinator's log.
+
+use std::time::Duration;
+
+use milena_controller::RequestContext;
+use milena_protocol::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use milena_protocol::{CreateTopicsRequest, Str};
+
+use crate::broker::Broker;
+use crate::ctx::{Ctx, Outbox};
+use crate::quorum::{Origin, QuorumEvent};
+use crate::topics;
+
+/// A creation that was asked for is not asked for again within this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const TIMEOUT_MS: i32 = 30_000;
+const TOPICS_MAX: usize = 10_000;
+
+impl Broker {
+    /// What a request of the broker itself is sent with.
+    pub(crate) fn internal_context(&self, version: i16) -> RequestContext {
+        RequestContext {
+            version,
+            forwarded: true,
+            ..RequestContext::default()
+        }
+    }
+
+    /// Asks the controller for topics that are not there. Internal topics are made whatever
+    /// `auto.create.topics.enable` says.
+    pub(crate) fn auto_create(&self, ctx: &Ctx, names: &[Str], out: &mut Outbox) {
+        let mut creating = self.creating.lock().expect("no panic while held");
+        creating.retain(|_, asked_at| ctx.now.mono.since(*asked_at) < ASK_AGAIN_AFTER);
+        let mut wanted = Vec::new();
+        for name in names {
+            let allowed = self.settings.auto_create_topics || topics::is_internal(name);
+            if !allowed || creating.contains_key(name) || creating.len() >= TOPICS_MAX {
+                continue;
+            }
+            creating.insert(name.detached(), ctx.now.mono);
+            wanted.push(self.creatable(name));
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let request = CreateTopicsRequest {
+            topics: wanted,
+            timeout_ms: TIMEOUT_MS,
+            ..CreateTopicsRequest::default()
+        };
+        out.post(QuorumEvent::Request {
+            origin: Origin::Nobody,
+            request: request.into(),
+            context: self.internal_context(7),
+        });
+    }
+
+    fn creatable(&self, name: &Str) -> CreatableTopic {
+        let s = &self.settings;
+        let mut topic = CreatableTopic {
+            name: name.detached(),
+            num_partitions: -1,
+            replication_factor: -1,
+            ..CreatableTopic::default()
+        };
+        if name.as_str() == topics::CONSUMER_OFFSETS {
+            topic.num_partitions = s.offsets_topic_partitions;
+            topic.replication_factor = s.offsets_topic_replication;
+            let segment = s.offsets_topic_segment_bytes.to_string();
+            topic.configs = vec![
+                config("cleanup.policy", "compact"),
+                config("segment.bytes", &segment),
+                config("compression.type", "producer"),
+            ];
+        }
+        topic
+    }
+}
+
+fn config(name: &'static str, value: &str) -> CreatableTopicConfig {
+    CreatableTopicConfig {
+        name: name.into(),
+        value: Some(Str::copy(value)),
+    }
+}

@@ -1,0 +1,264 @@
+//! The broker's life as its controller sees it: registered, fenced until it has caught up, alive while it
+//! beats, shutting down by leave.
+//!
+//! It speaks to the controller only through requests that any broker would send (KIP-631), also when both live
+//! in one process.
+
+use std::time::Duration;
+
+use milena_base::{ErrorCode, Instant, Now, Offset, Uuid};
+use milena_protocol::broker_registration_request::{Feature, Listener};
+use milena_protocol::{
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest,
+    BrokerRegistrationResponse, Str,
+};
+use tracing::{info, warn};
+
+use crate::controller_registration::ControllerLife;
+use crate::ctx::Outbox;
+use crate::mailbox::{Mailbox, Post};
+use crate::quorum::{Origin, QuorumEvent};
+use milena_controller::{ControllerRequest, RequestContext};
+
+/// What the mailbox is told.
+#[derive(Debug)]
+pub enum LifecycleEvent {
+    /// A controller answers to requests: at start, and again when the leader changes.
+    ControllerReady,
+    Registered(Box<BrokerRegistrationResponse>),
+    Beaten(Box<BrokerHeartbeatResponse>),
+    /// The broker's view has reached this metadata offset.
+    Published(Offset),
+    /// Every log is open and every coordinator can be elected.
+    LogsLoaded,
+    /// Leave: hand over leadership, then stop.
+    Stop,
+    /// The node is stopping: nothing more is said.
+    Ended,
+}
+
+/// Where the broker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeState {
+    Starting,
+    CatchingUp,
+    Fenced,
+    Running,
+    Leaving,
+    Gone,
+}
+
+/// What the broker registers with.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    pub broker_id: i32,
+    pub cluster_id: String,
+    pub incarnation: Uuid,
+    pub listeners: Vec<Listener>,
+    pub features: Vec<Feature>,
+    pub rack: Option<String>,
+    pub log_dirs: Vec<Uuid>,
+    /// From the clean-shutdown marker; −1 after an unclean stop.
+    pub previous_broker_epoch: i64,
+    pub heartbeat_interval: Duration,
+}
+
+/// See the module's words.
+pub struct Lifecycle {
+    registration: Registration,
+    controller: ControllerLife,
+    state: LifeState,
+    epoch: i64,
+    registered_at_offset: Offset,
+    published: Offset,
+    logs_loaded: bool,
+    stopping: bool,
+    in_flight: bool,
+    /// Something changed while an answer was awaited: beat again at once.
+    again: bool,
+    next_beat: Instant,
+    ended: bool,
+}
+
+impl Lifecycle {
+    pub fn new(registration: Registration, controller: ControllerLife) -> Lifecycle {
+        Lifecycle {
+            registration,
+            controller,
+            state: LifeState::Starting,
+            epoch: -1,
+            registered_at_offset: Offset::NONE,
+            published: Offset::NONE,
+            logs_loaded: false,
+            stopping: false,
+            in_flight: false,
+            again: false,
+            next_beat: Instant::NEVER,
+            ended: false,
+        }
+    }
+
+    pub fn state(&self) -> LifeState {
+        self.state
+    }
+
+    fn register(&mut self, out: &mut Outbox) {
+        let r = &self.registration;
+        let request = BrokerRegistrationRequest {
+            broker_id: r.broker_id,
+            cluster_id: r.cluster_id.clone().into(),
+            incarnation_id: r.incarnation,
+            listeners: r.listeners.clone(),
+            features: r.features.clone(),
+            rack: r.rack.clone().map(Str::from),
+            log_dirs: r.log_dirs.clone(),
+            previous_broker_epoch: r.previous_broker_epoch,
+            ..BrokerRegistrationRequest::default()
+        };
+        self.ask(out, request.into());
+    }
+
+    fn beat(&mut self, now: Now, out: &mut Outbox) {
+        if self.in_flight || self.epoch < 0 {
+            self.again = self.in_flight;
+            return;
+        }
+        self.again = false;
+        self.next_beat = now.mono + self.registration.heartbeat_interval;
+        let request = BrokerHeartbeatRequest {
+            broker_id: self.registration.broker_id,
+            broker_epoch: self.epoch,
+            current_metadata_offset: self.published.0,
+            want_fence: !self.logs_loaded,
+            want_shut_down: self.stopping,
+            ..BrokerHeartbeatRequest::default()
+        };
+        self.ask(out, request.into());
+    }
+
+    fn ask(&mut self, out: &mut Outbox, request: ControllerRequest) {
+        self.in_flight = true;
+        out.post(Post::Quorum(QuorumEvent::Request {
+            origin: Origin::Lifecycle,
+            context: RequestContext {
+                version: request.api_key().max_version(),
+                forwarded: true,
+                ..RequestContext::default()
+            },
+            request,
+        }));
+    }
+
+    fn on_registered(&mut self, answer: &BrokerRegistrationResponse, now: Now, out: &mut Outbox) {
+        self.in_flight = false;
+        if answer.error_code != 0 {
+            self.complain("registration", answer.error_code);
+            self.next_beat = now.mono + self.registration.heartbeat_interval;
+            return;
+        }
+        self.epoch = answer.broker_epoch;
+        self.registered_at_offset = Offset(answer.broker_epoch);
+        self.state = LifeState::CatchingUp;
+        info!(epoch = self.epoch, "registered with the controller");
+        out.post(Post::BrokerEpoch(self.epoch));
+        self.beat(now, out);
+    }
+
+    fn on_beaten(&mut self, answer: &BrokerHeartbeatResponse, now: Now, out: &mut Outbox) {
+        self.in_flight = false;
+        if answer.error_code != 0 {
+            self.complain("heartbeat", answer.error_code);
+            let stale = answer.error_code == ErrorCode::StaleBrokerEpoch.code();
+            if stale && !self.stopping {
+                self.state = LifeState::Starting;
+                self.register(out);
+            }
+            return;
+        }
+        let before = self.state;
+        if self.stopping && answer.should_shut_down {
+            self.state = LifeState::Gone;
+            self.next_beat = Instant::NEVER;
+            out.post(Post::Left);
+            return;
+        }
+        self.state = match (self.stopping, answer.is_caught_up, answer.is_fenced) {
+            (true, _, _) => LifeState::Leaving,
+            (_, false, _) => LifeState::CatchingUp,
+            (_, true, true) => LifeState::Fenced,
+            (_, true, false) => LifeState::Running,
+        };
+        if self.state == LifeState::Running && before != LifeState::Running {
+            out.post(Post::Unfenced);
+        }
+        if self.again && self.state != LifeState::Running {
+            self.beat(now, out);
+        }
+    }
+
+    fn complain(&self, what: &str, code: i16) {
+        let name = ErrorCode::from_code(code).map_or("an unknown error", ErrorCode::name);
+        warn!("the controller refused the {what}: {name}");
+    }
+}
+
+impl Mailbox for Lifecycle {
+    type Event = LifecycleEvent;
+
+    fn step(&mut self, event: LifecycleEvent, now: Now, out: &mut Outbox) {
+        match event {
+            LifecycleEvent::ControllerReady => {
+                self.controller.register(out);
+                if self.state == LifeState::Starting {
+                    self.register(out);
+                }
+            }
+            LifecycleEvent::Registered(answer) => self.on_registered(&answer, now, out),
+            LifecycleEvent::Beaten(answer) => self.on_beaten(&answer, now, out),
+            LifecycleEvent::Published(offset) => {
+                self.published = offset;
+                let waited_for = offset >= self.registered_at_offset;
+                let waits = match self.state {
+                    LifeState::CatchingUp => waited_for,
+                    LifeState::Leaving => true,
+                    _ => false,
+                };
+                if waits {
+                    self.beat(now, out);
+                }
+            }
+            LifecycleEvent::LogsLoaded => {
+                self.logs_loaded = true;
+                if matches!(self.state, LifeState::CatchingUp | LifeState::Fenced) {
+                    self.beat(now, out);
+                }
+            }
+            LifecycleEvent::Ended => self.ended = true,
+            LifecycleEvent::Stop => {
+                self.stopping = true;
+                self.state = LifeState::Leaving;
+                self.beat(now, out);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Outbox) {
+        if now.mono < self.next_beat {
+            return;
+        }
+        if self.state == LifeState::Starting {
+            self.next_beat = Instant::NEVER;
+            self.register(out);
+        } else {
+            self.beat(now, out);
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.next_beat
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ended
+    }
+}

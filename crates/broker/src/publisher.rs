@@ -1,0 +1,378 @@
+//! Committed metadata becomes what this broker does: logs opened, roles taken, coordinators elected, and last the
+//! view that requests see.
+
+use std::sync::Arc;
+
+use milena_base::{BrokerId, Epoch, Now, Prng, TopicIdPartition, TopicPartition, Uuid};
+use milena_config::TopicSettings;
+use milena_image::{
+    ConfigResource, Delta, Image, LeaderRecoveryState, Loader, Partition as Assigned, Provenance,
+};
+use milena_log::LogOptions;
+use milena_log::names::DirectoryKind;
+use milena_protocol::MetadataRecord;
+use milena_protocol::assign_replicas_to_dirs_request as assign;
+use milena_replica::{Assignment, Partition};
+use tracing::{error, info, warn};
+
+use crate::broker::{Broker, Hosted};
+use crate::ctx::Outbox;
+use crate::groups::GroupsEvent;
+use crate::housekeeping::Chore;
+use crate::lifecycle::LifecycleEvent;
+use crate::mailbox::{Mailbox, Post};
+use crate::quorum::{Origin, QuorumEvent};
+use crate::topic_rules;
+use crate::topics;
+
+/// What the mailbox is told.
+#[derive(Debug)]
+pub enum MetadataEvent {
+    /// A committed batch; `last` names its last record.
+    Batch {
+        records: Vec<MetadataRecord>,
+        last: Provenance,
+    },
+    /// A snapshot in place of all that was before.
+    Snapshot {
+        records: Vec<MetadataRecord>,
+        last: Provenance,
+    },
+    /// All that was committed when the node started has been handed over: what no topic claims is stray.
+    CaughtUp,
+    /// A snapshot is due: hand the view over.
+    WantSnapshot,
+    Stop,
+}
+
+/// See the module's words.
+pub struct Publisher {
+    broker: Arc<Broker>,
+    loader: Loader,
+    prng: Prng,
+    published_once: bool,
+    stopped: bool,
+}
+
+impl Publisher {
+    pub fn new(broker: Arc<Broker>, prng: Prng) -> Publisher {
+        Publisher {
+            broker,
+            loader: Loader::default(),
+            prng,
+            published_once: false,
+            stopped: false,
+        }
+    }
+
+    fn publish(&mut self, delta: &Delta, now: Now, out: &mut Outbox) {
+        let image = delta.image();
+        self.reconfigure(delta);
+        for change in delta.partitions() {
+            let id = TopicIdPartition::new(change.topic_id, change.partition);
+            let name = TopicPartition::new(change.topic.name.as_str(), change.partition);
+            match change.new {
+                Some(assigned) if self.is_mine(assigned) => {
+                    self.assign(image, id, &name, assigned, now, out);
+                }
+                Some(_) | None => self.unassign(id, &name, change.new.is_none(), now, out),
+            }
+        }
+        self.broker.set_image(image.clone());
+        for change in delta.partitions() {
+            if change.topic.name.as_str() == topics::CONSUMER_OFFSETS {
+                self.tell_groups(change.partition, change.new.map(|p| &**p), out);
+            }
+            let id = TopicIdPartition::new(change.topic_id, change.partition);
+            self.broker.wake(id, out);
+        }
+        for topic in delta.deleted_topics() {
+            out.post(GroupsEvent::TopicDeleted {
+                id: topic.id,
+                name: topic.name.clone(),
+            });
+        }
+        out.post(LifecycleEvent::Published(image.provenance.offset));
+        if !self.published_once {
+            self.published_once = true;
+            out.post(LifecycleEvent::LogsLoaded);
+        }
+    }
+
+    fn me(&self) -> BrokerId {
+        self.broker.node()
+    }
+
+    fn is_mine(&self, assigned: &Assigned) -> bool {
+        assigned.replicas.contains(&self.me().0)
+    }
+
+    fn assign(
+        &mut self,
+        image: &Image,
+        id: TopicIdPartition,
+        name: &TopicPartition,
+        assigned: &Assigned,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let hosted = match self.broker.hosted(id) {
+            Some(hosted) => hosted,
+            None => match self.open(image, id, name, assigned, now, out) {
+                Some(hosted) => hosted,
+                None => return,
+            },
+        };
+        let assignment = assignment(assigned);
+        match assignment.leader == self.me() {
+            true => drop(hosted.partition.lead(&assignment, now)),
+            false => hosted.partition.follow(&assignment),
+        }
+    }
+
+    fn open(
+        &mut self,
+        image: &Image,
+        id: TopicIdPartition,
+        name: &TopicPartition,
+        assigned: &Assigned,
+        now: Now,
+        out: &mut Outbox,
+    ) -> Option<Arc<Hosted>> {
+        let dirs = &self.broker.dirs;
+        let wanted = assigned.directory(self.me().0).unwrap_or(Uuid::ZERO);
+        let there = dirs.index_of(wanted).or_else(|| dirs.holding(name));
+        let Some(index) = there.or_else(|| dirs.emptiest(&self.broker)) else {
+            error!(partition = %name, "no log directory is online");
+            return None;
+        };
+        let settings = self.broker.topic_settings(image, &name.topic);
+        let options = self.log_options(&settings);
+        let opened = dirs.open(index, name, options, now);
+        let (mut log, high_watermark) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => {
+                self.broker.on_fault(fault, out);
+                return None;
+            }
+        };
+        if let Err(refused) = log.assign_topic_id(id.topic_id) {
+            error!(partition = %name, "the directory belongs to another topic: {refused}");
+            return None;
+        }
+        let partition = Partition::new(id, name.clone(), self.me(), log, high_watermark);
+        partition.set_min_insync(settings.min_insync_replicas);
+        let hosted = Arc::new(Hosted::new(partition, topic_rules::rules(&settings), index));
+        self.broker.host(id, hosted.clone());
+        if wanted != dirs.get(index).id {
+            self.tell_directory(id, index, out);
+        }
+        Some(hosted)
+    }
+
+    fn log_options(&self, settings: &TopicSettings) -> LogOptions {
+        let layers = self.broker.layers();
+        let expiration = layers.current().int("producer.id.expiration.ms");
+        topic_rules::log_options(settings, i64::from(expiration))
+    }
+
+    /// Tells the controller in which directory a replica lies (KIP-858).
+    fn tell_directory(&self, id: TopicIdPartition, index: usize, out: &mut Outbox) {
+        let request = milena_protocol::AssignReplicasToDirsRequest {
+            broker_id: self.me().0,
+            broker_epoch: self.broker.broker_epoch(),
+            directories: vec![assign::DirectoryData {
+                id: self.broker.dirs.get(index).id,
+                topics: vec![assign::TopicData {
+                    topic_id: id.topic_id,
+                    partitions: vec![assign::PartitionData {
+                        partition_index: id.partition,
+                    }],
+                }],
+            }],
+        };
+        out.post(Post::Quorum(QuorumEvent::Request {
+            origin: Origin::Nobody,
+            request: request.into(),
+            context: self.broker.internal_context(0),
+        }));
+    }
+
+    fn unassign(
+        &mut self,
+        id: TopicIdPartition,
+        name: &TopicPartition,
+        _deleted: bool,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let Some(hosted) = self.broker.unhost(id) else {
+            return;
+        };
+        let delay = hosted
+            .partition
+            .with_log(|log| log.options().file_delete_delay);
+        drop(hosted.partition.take_log());
+        let unique = Uuid::random(&mut self.prng);
+        let kind = DirectoryKind::Deleted;
+        match self.broker.dirs.retire(hosted.dir, name, kind, unique) {
+            Ok(path) => out.post(Chore::RemoveDir {
+                dir: hosted.dir,
+                path,
+                due: now.mono + delay.unwrap_or_default(),
+            }),
+            Err(fault) => self.broker.on_fault(fault, out),
+        }
+        self.broker.wake(id, out);
+    }
+
+    /// Hands changed topic configurations to their logs.
+    fn reconfigure(&self, delta: &Delta) {
+        let image = delta.image();
+        let broker_wide = |r: &ConfigResource| r.kind == ConfigResource::BROKER;
+        let all = delta.changes().configs.iter().any(broker_wide);
+        if all {
+            self.broker.relayer(image);
+        }
+        if delta.changes().configs.is_empty() {
+            return;
+        }
+        for (id, hosted) in self.broker.all_hosted() {
+            let name = &hosted.partition.name.topic;
+            let mine = ConfigResource::topic(name);
+            if !all && !delta.changes().configs.contains(&mine) {
+                continue;
+            }
+            if image.topics.get(id.topic_id).is_none() {
+                continue;
+            }
+            let settings = self.broker.topic_settings(image, name);
+            hosted
+                .partition
+                .set_min_insync(settings.min_insync_replicas);
+            hosted.set_rules(topic_rules::rules(&settings));
+            let options = self.log_options(&settings);
+            hosted.partition.with_log(|log| log.set_options(options));
+        }
+    }
+
+    fn tell_groups(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
+        out.post(match assigned {
+            Some(p) if p.leader == self.me().0 => GroupsEvent::Elected {
+                shard,
+                epoch: Epoch(p.leader_epoch),
+            },
+            other => GroupsEvent::Resigned {
+                shard,
+                epoch: other.map(|p| Epoch(p.leader_epoch)),
+            },
+        });
+    }
+
+    /// Renames directories of partitions that the metadata does not place here.
+    fn retire_strays(&mut self, out: &mut Outbox) {
+        let broker = self.broker.clone();
+        for (index, dir) in broker.dirs.all().iter().enumerate() {
+            let found = match dir.log_dir.partitions() {
+                Ok(found) => found,
+                Err(fault) => {
+                    broker.on_fault(fault, out);
+                    continue;
+                }
+            };
+            for entry in found {
+                match entry.kind {
+                    DirectoryKind::Current => self.retire_if_stray(index, &entry.partition, out),
+                    DirectoryKind::Deleted => out.post(Chore::RemoveDir {
+                        dir: index,
+                        path: entry.path,
+                        due: milena_base::Instant::ZERO,
+                    }),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn retire_if_stray(&mut self, index: usize, name: &TopicPartition, out: &mut Outbox) {
+        let image = self.loader.image();
+        let known = image.topics.named(&name.topic);
+        let assigned = known.and_then(|topic| topic.partitions.get(&name.partition));
+        if assigned.is_some_and(|partition| self.is_mine(partition)) {
+            return;
+        }
+        warn!(partition = %name, "no topic claims this directory: it is set aside as stray");
+        let unique = Uuid::random(&mut self.prng);
+        let retired = self
+            .broker
+            .dirs
+            .retire(index, name, DirectoryKind::Stray, unique);
+        if let Err(fault) = retired {
+            self.broker.on_fault(fault, out);
+        }
+    }
+
+    fn halt(&mut self, why: String, out: &mut Outbox) {
+        self.stopped = true;
+        out.post(Post::Halt(why));
+    }
+}
+
+fn assignment(assigned: &Assigned) -> Assignment {
+    let brokers = |ids: &[i32]| ids.iter().map(|id| BrokerId(*id)).collect();
+    Assignment {
+        leader: BrokerId(assigned.leader),
+        leader_epoch: Epoch(assigned.leader_epoch),
+        partition_epoch: assigned.partition_epoch,
+        replicas: brokers(&assigned.replicas),
+        isr: brokers(&assigned.isr),
+        recovering: assigned.leader_recovery_state == LeaderRecoveryState::Recovering,
+    }
+}
+
+impl Mailbox for Publisher {
+    type Event = MetadataEvent;
+
+    fn step(&mut self, event: MetadataEvent, now: Now, out: &mut Outbox) {
+        let loaded = match event {
+            MetadataEvent::Batch { records, last } => self.loader.load_batch(&records, last),
+            MetadataEvent::Snapshot { records, last } => self
+                .loader
+                .load_snapshot(records, last)
+                .map(|delta| vec![delta]),
+            MetadataEvent::CaughtUp => {
+                self.retire_strays(out);
+                info!(
+                    offset = self.loader.image().provenance.offset.0,
+                    "metadata caught up"
+                );
+                return;
+            }
+            MetadataEvent::WantSnapshot => {
+                let image = Box::new(self.loader.image().clone());
+                out.post(QuorumEvent::SnapshotImage(image));
+                return;
+            }
+            MetadataEvent::Stop => {
+                self.stopped = true;
+                return;
+            }
+        };
+        match loaded {
+            Ok(deltas) => deltas
+                .iter()
+                .for_each(|delta| self.publish(delta, now, out)),
+            Err(why) => self.halt(format!("committed metadata can't be applied: {why}"), out),
+        }
+    }
+
+    fn tick(&mut self, _now: Now, _out: &mut Outbox) {}
+
+    fn deadline(&self) -> milena_base::Instant {
+        milena_base::Instant::NEVER
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stopped
+    }
+}

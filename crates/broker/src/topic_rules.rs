@@ -1,0 +1,65 @@
+//! A topic's configuration as its log and the requests for it need it.
+
+use std::time::Duration;
+
+use milena_config::{CompressionType, TimestampType as ConfiguredTimestamp, TopicSettings};
+use milena_log::{Cleanup, LogOptions};
+use milena_records::{CheckOptions, Codec, Compression, Limits, TimestampType};
+
+use crate::broker::TopicRules;
+
+pub(crate) fn log_options(settings: &TopicSettings, producer_id_expiration_ms: i64) -> LogOptions {
+    let limited = |bytes: Option<i64>| bytes.filter(|b| *b >= 0);
+    LogOptions {
+        segment_bytes: settings.segment_size().max(1) as u32,
+        segment_ms: settings.segment_ms_max(),
+        segment_jitter_ms: 0,
+        segment_index_bytes: settings.segment_index_bytes.max(1) as u32,
+        index_interval_bytes: settings.index_interval_bytes.max(0) as u32,
+        flush_messages: settings.flush_messages,
+        flush_ms: (settings.flush_ms != i64::MAX).then_some(settings.flush_ms as u64),
+        retention_ms: limited(settings.retention_ms),
+        retention_bytes: limited(settings.retention_bytes).map(|bytes| bytes as u64),
+        log_append_time: settings.message_timestamp_type == ConfiguredTimestamp::LogAppendTime,
+        cleanup: Cleanup {
+            delete: settings.cleanup_policy.delete,
+            compact: settings.cleanup_policy.compact,
+        },
+        file_delete_delay: Duration::from_millis(settings.file_delete_delay_ms.max(0) as u64),
+        producer_id_expiration_ms,
+    }
+}
+
+pub(crate) fn rules(settings: &TopicSettings) -> TopicRules {
+    TopicRules {
+        check: CheckOptions {
+            message_bytes_max: settings.max_message_bytes.max(0) as usize,
+            compacted: settings.cleanup_policy.compact,
+            timestamp_type: match settings.message_timestamp_type {
+                ConfiguredTimestamp::CreateTime => TimestampType::CreateTime,
+                ConfiguredTimestamp::LogAppendTime => TimestampType::LogAppendTime,
+            },
+            timestamp_before_ms_max: settings.message_timestamp_before_max_ms,
+            timestamp_after_ms_max: settings.message_timestamp_after_max_ms,
+            compression: codec(settings.compression_type),
+            limits: Limits {
+                record_bytes_max: settings.max_decompressed_message_bytes.max(0) as u32,
+                ..Limits::default()
+            },
+            ..CheckOptions::default()
+        },
+        deletes: settings.cleanup_policy.delete,
+    }
+}
+
+fn codec(configured: CompressionType) -> Option<Codec> {
+    let codec = |compression, level| Some(Codec { compression, level });
+    match configured {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Codec::NONE),
+        CompressionType::Gzip { level } => codec(Compression::Gzip, level),
+        CompressionType::Snappy => Some(Codec::of(Compression::Snappy)),
+        CompressionType::Lz4 { level } => codec(Compression::Lz4, level),
+        CompressionType::Zstd { level } => codec(Compression::Zstd, level),
+    }
+}

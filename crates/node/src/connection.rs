@@ -1,0 +1,183 @@
+//! One connection's task: reads into the buffer that is the batch, executes, sends answers in order.
+
+use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use milena_broker::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
+use milena_net::{Connection, Frame, Incoming};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{debug, warn};
+
+use crate::edge::Edge;
+use crate::transmit::Transmit;
+
+/// What a connection's task needs to know of its peer.
+pub struct Peer {
+    pub id: ConnectionId,
+    pub address: std::net::SocketAddr,
+    /// Index into the node's listeners.
+    pub listener: usize,
+}
+
+/// A finished answer on its way to its connection.
+pub type Answer = (u64, Frame);
+
+/// Serves one connection until it ends. The sentence says why, where there is something to say.
+pub async fn serve(
+    mut stream: TcpStream,
+    peer: Peer,
+    edge: Arc<Edge>,
+    mut answers: UnboundedReceiver<Answer>,
+) {
+    let mut task = Task {
+        connection: Connection::new(edge.limits),
+        transmit: Transmit::default(),
+        outbox: Outbox::default(),
+        peer,
+        edge,
+    };
+    match task.run(&mut stream, &mut answers).await {
+        Ok(()) => debug!(peer = %task.peer.address, "connection closed"),
+        Err(End::Io(error)) => debug!(peer = %task.peer.address, %error, "connection lost"),
+        Err(End::Refused(why)) => {
+            warn!(peer = %task.peer.address, "connection closed: {why}");
+        }
+    }
+}
+
+enum End {
+    Io(io::Error),
+    Refused(String),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Io(error)
+    }
+}
+
+struct Task {
+    connection: Connection,
+    transmit: Transmit,
+    outbox: Outbox,
+    peer: Peer,
+    edge: Arc<Edge>,
+}
+
+impl Task {
+    async fn run(
+        &mut self,
+        stream: &mut TcpStream,
+        answers: &mut UnboundedReceiver<Answer>,
+    ) -> Result<(), End> {
+        let (mut reading, writing) = stream.split();
+        loop {
+            self.execute()?;
+            let blocked = self.send(&writing)?;
+            tokio::select! {
+                biased;
+                answer = answers.recv() => {
+                    let Some(answer) = answer else { return Ok(()) };
+                    self.take_answers(answer, answers);
+                }
+                ready = writing.writable(), if blocked => ready?,
+                read = read_some(&mut reading, &mut self.connection),
+                    if self.connection.wants_requests() =>
+                {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_answers(&mut self, first: Answer, answers: &mut UnboundedReceiver<Answer>) {
+        self.connection.complete(first.0, Some(first.1));
+        while let Ok((sequence, frame)) = answers.try_recv() {
+            self.connection.complete(sequence, Some(frame));
+        }
+    }
+
+    /// Executes every request that has arrived and may run.
+    fn execute(&mut self) -> Result<(), End> {
+        let listener = self.peer.listener;
+        loop {
+            let serves = |api, version| self.edge.broker.serves(listener, api, version);
+            let next = self.connection.next_request(serves);
+            let Some(incoming) = next.map_err(|why| End::Refused(why.to_string()))? else {
+                return Ok(());
+            };
+            self.execute_one(incoming)?;
+        }
+    }
+
+    fn execute_one(&mut self, incoming: Incoming) -> Result<(), End> {
+        let sequence = incoming.sequence;
+        let ctx = Ctx {
+            to: ReplyTo {
+                connection: self.peer.id,
+                sequence,
+                api: incoming.api,
+                version: incoming.version,
+                correlation_id: incoming.correlation_id,
+            },
+            client_id: incoming.client_id.clone(),
+            client_host: self.peer.address.ip(),
+            listener: self.peer.listener,
+            now: self.edge.clock.now(),
+        };
+        let reply = self.edge.broker.handle(&ctx, incoming, &mut self.outbox);
+        match reply {
+            Reply::Now(frame) => self.connection.complete(sequence, Some(frame)),
+            Reply::Silent => self.connection.complete(sequence, None),
+            Reply::Parked => {}
+            Reply::Close(why) => return Err(End::Refused(why)),
+        }
+        self.edge.deliver(&mut self.outbox);
+        Ok(())
+    }
+
+    /// Sends what can be sent without waiting; true where the socket is full.
+    fn send(&mut self, writing: &WriteHalf<'_>) -> Result<bool, End> {
+        loop {
+            if self.transmit.is_empty() {
+                let Some(frame) = self.connection.poll_transmit() else {
+                    return Ok(false);
+                };
+                self.transmit.load(frame);
+                while self.transmit.may_take_more() {
+                    let Some(frame) = self.connection.poll_transmit() else {
+                        break;
+                    };
+                    self.transmit.load(frame);
+                }
+            }
+            if !self.transmit.write(writing)? {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Reads once. An idle connection holds no buffer: it is made when the socket is readable and given back when
+/// nothing came.
+async fn read_some(reading: &mut ReadHalf<'_>, connection: &mut Connection) -> io::Result<usize> {
+    poll_fn(|context| {
+        let poll = {
+            let read = pin!(reading.read_buf(connection.read_buffer()));
+            read.poll(context)
+        };
+        if poll.is_pending() {
+            connection.input.release_if_idle();
+        }
+        poll
+    })
+    .await
+}

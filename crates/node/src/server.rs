@@ -1,0 +1,279 @@
+//! A node from its first bind to its last checkpoint.
+
+use std::fmt;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use milena_broker::start::{Bound, Parts, start};
+use milena_broker::{Chore, GroupsEvent, LifecycleEvent, MetadataEvent, Outbox, Post, QuorumEvent};
+use milena_config::NodeConfig;
+use milena_disk::OsDisk;
+use milena_net::Limits;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::edge::{Edge, Life, Senders};
+use crate::{limits, listener, threads};
+
+/// How long the controller may take to let a stopping broker go.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const THREAD_STACK_BYTES: usize = 1024 * 1024;
+
+/// Why a node did not start, or ended badly.
+#[derive(Debug)]
+pub struct ServerError(pub String);
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// Where a node serves, told when it does.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Host and port of each listener, in the order of `listeners`.
+    pub addresses: Vec<(String, u16)>,
+    /// Since the node's start.
+    pub after: Duration,
+}
+
+/// Runs a node until it is told to stop: by SIGTERM or SIGINT, or by `stop` being dropped or sent to. `ready` is
+/// called once, when clients are served.
+pub fn run(
+    config: NodeConfig,
+    ready: impl FnOnce(&Ready) + Send + 'static,
+    stop: Option<tokio::sync::oneshot::Receiver<()>>,
+) -> Result<(), ServerError> {
+    let clock = Clock::start();
+    limits::raise_open_files();
+    let listeners = bind(&config)?;
+    let bound = Bound {
+        ports: listeners.iter().map(port).collect(),
+        host: limits::host_name(),
+    };
+    let seed = limits::seed().map_err(|error| ServerError(format!("no randomness: {error}")))?;
+    let mut out = Outbox::default();
+    let disk = Arc::new(OsDisk);
+    let parts = start(config.clone(), &bound, disk, seed, clock.now(), &mut out)
+        .map_err(|error| ServerError(error.0))?;
+    let node = Node::new(&config, clock, parts, &mut out);
+    node.serve(listeners, ready, stop)
+}
+
+fn port(listener: &StdListener) -> u16 {
+    listener.local_addr().map_or(0, |address| address.port())
+}
+
+fn bind(config: &NodeConfig) -> Result<Vec<StdListener>, ServerError> {
+    let bind = |l: &milena_config::Listener| {
+        let endpoint = &l.endpoint;
+        listener::bind(&endpoint.host, endpoint.port).map_err(|error| {
+            let (host, port) = (&endpoint.host, endpoint.port);
+            ServerError(format!(
+                "listener {} can't listen on {host}:{port}: {error}",
+                endpoint.listener
+            ))
+        })
+    };
+    config.listeners().iter().map(bind).collect()
+}
+
+struct Node {
+    edge: Arc<Edge>,
+    life: UnboundedReceiver<Life>,
+    threads: Vec<JoinHandle<()>>,
+    waiters: JoinHandle<()>,
+    quorum: JoinHandle<()>,
+}
+
+impl Node {
+    /// Starts the mailboxes' threads.
+    fn new(config: &NodeConfig, clock: Clock, parts: Parts, out: &mut Outbox) -> Node {
+        let (quorum, quorum_events) = channel();
+        let (metadata, metadata_events) = channel();
+        let (groups, groups_events) = channel();
+        let (lifecycle, lifecycle_events) = channel();
+        let (chores, chore_events) = channel();
+        let (waiters, waiters_woken) = channel();
+        let (life, life_told) = unbounded_channel();
+        let senders = Senders {
+            quorum,
+            metadata,
+            groups,
+            lifecycle,
+            chores,
+            waiters,
+            life,
+        };
+        let limits = Limits {
+            frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
+            ..Limits::default()
+        };
+        let edge = Arc::new(Edge::new(parts.broker.clone(), clock, limits, senders));
+        edge.deliver(out);
+        let threads = vec![
+            threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
+            threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
+            threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
+            threads::mailbox(
+                "housekeeping",
+                edge.clone(),
+                chore_events,
+                parts.housekeeper,
+            ),
+        ];
+        let quorum = threads::mailbox("quorum", edge.clone(), quorum_events, parts.quorum);
+        let waiters = threads::waiters(edge.clone(), waiters_woken);
+        Node {
+            edge,
+            life: life_told,
+            threads,
+            waiters,
+            quorum,
+        }
+    }
+
+    fn serve(
+        mut self,
+        listeners: Vec<StdListener>,
+        ready: impl FnOnce(&Ready) + Send + 'static,
+        stop: Option<tokio::sync::oneshot::Receiver<()>>,
+    ) -> Result<(), ServerError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("network")
+            .thread_stack_size(THREAD_STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(|error| ServerError(format!("threads can't be started: {error}")))?;
+        let halted = runtime.block_on(self.until_left(listeners, ready, stop))?;
+        self.edge.broker.begin_stop();
+        self.edge.close_all();
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if halted {
+            // What is on the disk is all that may be trusted: nothing more is written.
+            return Err(ServerError(
+                "the node stopped because it could not go on".into(),
+            ));
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// Serves until the broker has left the cluster; true where it had to halt.
+    async fn until_left(
+        &mut self,
+        listeners: Vec<StdListener>,
+        ready: impl FnOnce(&Ready) + Send + 'static,
+        stop: Option<tokio::sync::oneshot::Receiver<()>>,
+    ) -> Result<bool, ServerError> {
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let listener = TcpListener::from_std(listener)
+                .map_err(|error| ServerError(format!("a listener can't be used: {error}")))?;
+            tokio::spawn(listener::accept(listener, index, self.edge.clone()));
+        }
+        let mut told = stop_told(stop)?;
+        let mut ready = Some(ready);
+        loop {
+            tokio::select! {
+                why = &mut told => {
+                    info!("stopping: {why}");
+                    return Ok(self.leave().await);
+                }
+                life = self.life.recv() => match life {
+                    Some(Life::Ready) => {
+                        if let Some(ready) = ready.take() {
+                            ready(&self.ready());
+                        }
+                    }
+                    Some(Life::Left) => return Ok(false),
+                    Some(Life::Halt) | None => return Ok(true),
+                }
+            }
+        }
+    }
+
+    fn ready(&self) -> Ready {
+        let listeners = &self.edge.broker.settings().listeners;
+        let addresses = listeners.iter();
+        Ready {
+            addresses: addresses
+                .map(|l| (l.advertised_host.clone(), l.advertised_port))
+                .collect(),
+            after: Duration::from_nanos(self.edge.clock.now().mono.0),
+        }
+    }
+
+    /// Asks the controller to let this broker go; true where the node had to halt meanwhile.
+    async fn leave(&mut self) -> bool {
+        self.edge.post(LifecycleEvent::Stop.into());
+        let left = tokio::time::timeout(LEAVE_TIMEOUT, async {
+            loop {
+                match self.life.recv().await {
+                    Some(Life::Left) => return false,
+                    Some(Life::Halt) | None => return true,
+                    Some(Life::Ready) => {}
+                }
+            }
+        });
+        left.await.unwrap_or_else(|_| {
+            warn!("the controller did not let go in time: the node stops without leave");
+            false
+        })
+    }
+
+    /// Stops the mailboxes in order, then leaves the directories as a clean stop leaves them.
+    fn close(self) {
+        for post in [
+            Post::from(GroupsEvent::Stop),
+            MetadataEvent::Stop.into(),
+            LifecycleEvent::Ended.into(),
+            Chore::Stop.into(),
+        ] {
+            self.edge.post(post);
+        }
+        for thread in self.threads {
+            drop(thread.join());
+        }
+        self.edge
+            .broker
+            .dirs()
+            .close(&self.edge.broker, self.edge.clock.now());
+        self.edge.post(QuorumEvent::Stop.into());
+        drop(self.quorum.join());
+        self.edge.stop_waiters();
+        drop(self.waiters.join());
+        info!("stopped");
+    }
+}
+
+type Told = std::pin::Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
+/// Completes when the node is to stop.
+fn stop_told(stop: Option<tokio::sync::oneshot::Receiver<()>>) -> Result<Told, ServerError> {
+    if let Some(stop) = stop {
+        return Ok(Box::pin(async move {
+            let _ = stop.await;
+            "told so"
+        }));
+    }
+    let unheard = |error| ServerError(format!("signals can't be heard: {error}"));
+    let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(unheard)?;
+    Ok(Box::pin(async move {
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        }
+    }))
+}

@@ -1,0 +1,283 @@
+//! Command lines with subcommands, as the JVM tools' other parser (argparse4j) takes them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// A flag: `--name value`, `--name=value`, `-n value`, or a switch.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    pub name: &'static str,
+    pub short: Option<char>,
+    pub takes_value: bool,
+    pub required: bool,
+    /// Flags of one number: at most one may be given, exactly one where they are required.
+    pub group: Option<u8>,
+    pub help: &'static str,
+}
+
+/// A flag with a value.
+pub const fn arg(name: &'static str, short: char, help: &'static str) -> Arg {
+    Arg {
+        name,
+        short: Some(short),
+        takes_value: true,
+        required: false,
+        group: None,
+        help,
+    }
+}
+
+impl Arg {
+    pub const fn switch(self) -> Arg {
+        Arg {
+            takes_value: false,
+            ..self
+        }
+    }
+
+    pub const fn long_only(self) -> Arg {
+        Arg {
+            short: None,
+            ..self
+        }
+    }
+
+    pub const fn required(self) -> Arg {
+        Arg {
+            required: true,
+            ..self
+        }
+    }
+
+    pub const fn one_of(self, group: u8) -> Arg {
+        Arg {
+            group: Some(group),
+            ..self
+        }
+    }
+
+    fn shown(&self) -> String {
+        let long = self.name.to_string();
+        match self.short {
+            Some(short) => format!("--{long}/-{short}"),
+            None => format!("--{long}"),
+        }
+    }
+
+    fn usage(&self) -> String {
+        let called = self.name.to_uppercase().replace('-', "_");
+        let value = if self.takes_value {
+            format!(" {called}")
+        } else {
+            String::new()
+        };
+        format!("--{}{value}", self.name)
+    }
+}
+
+/// A subcommand.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub args: &'static [Arg],
+}
+
+/// A tool of subcommands.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub commands: &'static [Command],
+}
+
+/// A command line taken apart.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    pub command: &'static str,
+    given: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Parsed {
+    pub fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// The last value of a flag.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.given
+            .get(name)
+            .and_then(|values| values.last())
+            .map(String::as_str)
+    }
+
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let values = self.given.get(name).into_iter().flatten();
+        values.map(String::as_str).collect()
+    }
+}
+
+/// How a command line that names no work ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// `--help` was asked for: the text.
+    Help(String),
+    /// The text for standard error.
+    Wrong(String),
+}
+
+impl Tool {
+    pub fn parse(&self, args: &[String]) -> Result<Parsed, Refused> {
+        let Some((first, rest)) = args.split_first() else {
+            return Err(self.wrong(None, "too few arguments"));
+        };
+        if matches!(&first[..], "-h" | "--help") {
+            return Err(Refused::Help(self.help(None)));
+        }
+        let Some(command) = self.commands.iter().find(|command| command.name == first) else {
+            let names: Vec<String> = self
+                .commands
+                .iter()
+                .map(|command| format!("'{}'", command.name))
+                .collect();
+            return Err(match first.starts_with('-') {
+                true => self.wrong(None, &format!("unrecognized arguments: '{first}'")),
+                false => {
+                    let names = names.join(", ");
+                    self.wrong(
+                        None,
+                        &format!("invalid choice: '{first}' (choose from {names})"),
+                    )
+                }
+            });
+        };
+        let parsed = self.parse_args(command, rest)?;
+        self.check(command, parsed)
+    }
+
+    fn parse_args(&self, command: &Command, args: &[String]) -> Result<Parsed, Refused> {
+        let mut parsed = Parsed {
+            command: command.name,
+            given: BTreeMap::new(),
+        };
+        let mut args = args.iter();
+        while let Some(text) = args.next() {
+            if matches!(&text[..], "-h" | "--help") {
+                return Err(Refused::Help(self.help(Some(command))));
+            }
+            let (name, inline) = match text.split_once('=') {
+                Some((name, value)) if text.starts_with("--") => (name, Some(value.to_string())),
+                _ => (&text[..], None),
+            };
+            let is_it = |arg: &&Arg| {
+                let short = arg.short.map(|short| format!("-{short}"));
+                name.strip_prefix("--") == Some(arg.name) || short.as_deref() == Some(name)
+            };
+            let Some(arg) = command.args.iter().find(is_it) else {
+                let what = format!("unrecognized arguments: '{text}'");
+                return Err(self.wrong(Some(command), &what));
+            };
+            let value = match (arg.takes_value, inline) {
+                (false, _) => String::new(),
+                (true, Some(value)) => value,
+                (true, None) => args.next().cloned().ok_or_else(|| {
+                    let what = format!("argument {}: expected one argument", arg.shown());
+                    self.wrong(Some(command), &what)
+                })?,
+            };
+            parsed.given.entry(arg.name).or_default().push(value);
+        }
+        Ok(parsed)
+    }
+
+    fn check(&self, command: &Command, parsed: Parsed) -> Result<Parsed, Refused> {
+        let mut groups: BTreeMap<u8, Vec<&Arg>> = BTreeMap::new();
+        for arg in command.args {
+            match arg.group {
+                Some(group) => groups.entry(group).or_default().push(arg),
+                None if arg.required && !parsed.has(arg.name) => {
+                    let what = format!("argument {} is required", arg.shown());
+                    return Err(self.wrong(Some(command), &what));
+                }
+                None => {}
+            }
+        }
+        for args in groups.values() {
+            let given: Vec<&&Arg> = args.iter().filter(|arg| parsed.has(arg.name)).collect();
+            if given.len() > 1 {
+                let (second, first) = (given[1].shown(), given[0].shown());
+                let what = format!("argument {second}: not allowed with argument {first}");
+                return Err(self.wrong(Some(command), &what));
+            }
+            if given.is_empty() && args.iter().any(|arg| arg.required) {
+                let names: Vec<String> = args.iter().map(|arg| arg.shown()).collect();
+                let what = format!("one of the arguments {} is required", names.join(" "));
+                return Err(self.wrong(Some(command), &what));
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn wrong(&self, command: Option<&Command>, what: &str) -> Refused {
+        Refused::Wrong(format!(
+            "{}{}: error: {what}\n",
+            self.usage(command),
+            self.name
+        ))
+    }
+
+    fn usage(&self, command: Option<&Command>) -> String {
+        let Some(command) = command else {
+            let names: Vec<&str> = self.commands.iter().map(|command| command.name).collect();
+            return format!("usage: {} [-h] {{{}}} ...\n", self.name, names.join(","));
+        };
+        let mut text = format!("usage: {} {} [-h]", self.name, command.name);
+        let mut last_group = None;
+        for (at, arg) in command.args.iter().enumerate() {
+            let next_group = command.args.get(at + 1).and_then(|next| next.group);
+            let joined = arg.group.is_some() && arg.group == last_group;
+            let open = if arg.required { ("(", ")") } else { ("[", "]") };
+            let lead = if joined { " | " } else { " " };
+            let first = if arg.group.is_some() && !joined {
+                open.0
+            } else {
+                ""
+            };
+            let last = if arg.group.is_some() && next_group != arg.group {
+                open.1
+            } else {
+                ""
+            };
+            let shown = match arg.required || arg.group.is_some() {
+                true => arg.usage(),
+                false => format!("[{}]", arg.usage()),
+            };
+            let _ = write!(text, "{lead}{first}{shown}{last}");
+            last_group = arg.group;
+        }
+        text + "\n"
+    }
+
+    fn help(&self, command: Option<&Command>) -> String {
+        let mut text = self.usage(command);
+        let row = |name: &str, help: &str| format!("  {name:<32} {help}\n");
+        match command {
+            None => {
+                let _ = write!(text, "\n{}\n\ncommands:\n", self.about);
+                for command in self.commands {
+                    text.push_str(&row(command.name, command.help));
+                }
+            }
+            Some(command) => {
+                let _ = write!(text, "\n{}\n\noptions:\n", command.help);
+                text.push_str(&row("-h, --help", "Print this."));
+                for arg in command.args {
+                    let short = arg.short.map(|short| format!("-{short}, "));
+                    let name = format!("{}{}", short.unwrap_or_default(), arg.usage());
+                    text.push_str(&row(&name, arg.help));
+                }
+            }
+        }
+        text
+    }
+}
