@@ -29,7 +29,7 @@ impl Log {
         let env = Arc::clone(&self.shared.env);
         let taken = self.snapshots.take(&env, &self.producers);
         self.guard(taken)?;
-        self.make_first_segment_durable()?;
+        self.settle_active()?;
         let created = Segment::create(&env, base);
         let segment = Arc::new(self.guard(created)?);
         self.dir_version.change();
@@ -39,15 +39,25 @@ impl Log {
         self.start_flush_upto(base, Vec::new())
     }
 
-    /// A gap between segments shows that a power cut took one; that the first is missing, nothing would show. So its
-    /// name is durable before there is a second.
-    fn make_first_segment_durable(&mut self) -> Result<(), Fault> {
-        if self.shared.segments.load().len() > 1 || !self.dir_version.is_dirty() {
-            return Ok(());
+    /// What must be durable before there is a segment behind this one, since no recovery would find it missing:
+    /// that it exists, if it is the first (a gap shows that a later one is lost); and where the recovery point is at
+    /// its end already, so that a recovery begins behind it, its indexes and the producers at its end.
+    fn settle_active(&mut self) -> Result<(), Fault> {
+        let is_first = self.shared.segments.load().len() == 1 && self.dir_version.is_dirty();
+        let is_flushed = self.recovery_point() == self.log_end();
+        if is_flushed {
+            let files = self.active.files_to_sync();
+            let mut files = self.guard(files)?;
+            files.extend(self.snapshots.unsynced());
+            let synced = files.iter().try_for_each(|file| file.sync_data());
+            self.guard(synced)?;
+            self.snapshots.synced(&files);
         }
-        let synced = self.shared.env.disk.sync_dir(self.dir());
-        self.guard(synced)?;
-        self.dir_version.durable = self.dir_version.current;
+        if is_first || is_flushed {
+            let synced = self.shared.env.disk.sync_dir(self.dir());
+            self.guard(synced)?;
+            self.dir_version.durable = self.dir_version.current;
+        }
         Ok(())
     }
 
@@ -72,6 +82,8 @@ impl Log {
         }
         let mut files = Vec::new();
         if self.indexes_dirty {
+            // A transaction index may be new.
+            self.dir_version.change();
             let active = self.active.files_to_sync();
             files.extend(self.guard(active)?);
         }

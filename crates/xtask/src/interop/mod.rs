@@ -9,6 +9,7 @@ mod kcat;
 mod logs;
 mod place;
 mod server;
+mod storage;
 mod tool_host;
 mod tools;
 
@@ -35,6 +36,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "logs",
         "partition directories: the same operations give the same bytes, each opens the other's, also after a crash",
         logs::run,
+    ),
+    (
+        "storage",
+        "a formatted directory and its metadata log to and fro between Milena and Apache Kafka",
+        storage::run,
     ),
     (
         "dirs",

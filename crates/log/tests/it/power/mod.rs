@@ -88,7 +88,7 @@ fn extent() -> (u64, u64) {
 fn comes_back(disk: &SimDisk, truth: &Truth, how: Stop, what: &str, counts: &mut Counts) {
     let whole = disk.fork(1);
     let before = whole.mutations();
-    let mut node = Node::start(&whole, truth.now).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let mut node = Node::start(&whole, truth).unwrap_or_else(|e| panic!("{what}: {e}"));
     let changes = whole.mutations() - before;
     let found = node.found(what);
     truth.check(&found, how != Stop::Kill, what);
@@ -123,7 +123,7 @@ fn recovery_is_idempotent(
         let at = points.below(changes) + 1;
         let again = disk.fork(points.next_u64());
         again.crash_at(at);
-        let crashed = Node::start(&again, truth.now);
+        let crashed = Node::start(&again, truth);
         assert!(
             crashed.is_err(),
             "{what}: no crash at change {at} of the recovery"
@@ -139,7 +139,7 @@ fn recovery_is_idempotent(
             },
         );
         let what = format!("{what}, then at change {at} of its recovery ({call})");
-        let mut node = Node::start(&again, truth.now).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let mut node = Node::start(&again, truth).unwrap_or_else(|e| panic!("{what}: {e}"));
         let found = node.found(&what);
         expected.check_same(&found, &what);
         found.check_against_rebuilt(&again, truth.now, &what);
@@ -160,7 +160,7 @@ fn goes_on(mut node: Node, disk: &SimDisk, truth: &Truth, found: &node::Found, w
     drop(node);
     disk.power_cut_losing_all();
     let what = format!("{what}, then more records and another cut");
-    let mut node = Node::start(disk, truth.now).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let mut node = Node::start(disk, &truth).unwrap_or_else(|e| panic!("{what}: {e}"));
     truth.check(&node.found(&what), true, &what);
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use milena_base::{Epoch, Now, Offset, Timestamp, TopicPartition};
+use milena_base::{Epoch, Now, Offset, Timestamp, TopicPartition, Uuid};
 use milena_disk::{Disk, SimDisk};
 use milena_log::{
     AbortedTxn, AppendError, AppendOrigin, Cleanup, Fault, Flush, Log, LogAppended, LogDir,
@@ -60,13 +60,16 @@ pub fn partition() -> TopicPartition {
     TopicPartition::new("t", 0)
 }
 
+pub const TOPIC_ID: Uuid = Uuid::from_parts(7, 7);
+
 /// Small limits, so that a short script meets rolls, index entries and retention.
-pub fn options() -> LogOptions {
+fn options(scale: usize) -> LogOptions {
+    let scale = scale as u32;
     LogOptions {
-        segment_bytes: 1500,
+        segment_bytes: 1500 * scale,
         segment_index_bytes: 64,
-        index_interval_bytes: 100,
-        retention_bytes: Some(4000),
+        index_interval_bytes: 100 * scale,
+        retention_bytes: Some(4000 * u64::from(scale)),
         retention_ms: None,
         cleanup: Cleanup {
             delete: true,
@@ -77,13 +80,14 @@ pub fn options() -> LogOptions {
 }
 
 impl Node {
-    pub fn start(disk: &SimDisk, now: Now) -> Result<Node, Trouble> {
+    pub fn start(disk: &SimDisk, truth: &Truth) -> Result<Node, Trouble> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let mut dir = LogDir::lock(disk.clone(), root())?;
         dir.load()?;
         let path = dir.partition_path(&partition());
         let hints = dir.hints(&partition());
-        let (log, _) = Log::open(disk, &path, partition(), options(), hints, now)?;
+        let options = options(truth.scale);
+        let (log, _) = Log::open(disk, &path, partition(), options, hints, truth.now)?;
         let epoch = log.reader().latest_epoch().unwrap_or(Epoch::ZERO);
         Ok(Node {
             dir,
@@ -121,8 +125,40 @@ impl Node {
     }
 
     pub fn append_plain(&mut self, truth: &mut Truth, value_bytes: usize) -> Done {
-        let batch = build(truth.now.wall, None, value_bytes, 1 + value_bytes % 4);
+        let count = 1 + value_bytes % 4;
+        let batch = build(truth.now.wall, None, value_bytes * truth.scale, count);
         self.append(truth, batch, AppendOrigin::Client)
+    }
+
+    /// Appends as a follower, in one call, what a leader would have sent.
+    pub fn append_replicated(&mut self, truth: &mut Truth, value_bytes: usize) -> Done {
+        let base = self.log.log_end();
+        let mut next = base;
+        let mut batches = Vec::new();
+        truth.batches.retain(|batch| batch.base < base);
+        for count in 1..=3 {
+            let mut batch = build(truth.now.wall, None, value_bytes * truth.scale, count);
+            batch.stamp(next, self.epoch, None);
+            let last = batch.header().last_offset();
+            let bytes = batch.to_bytes();
+            truth.batches.push(Stored {
+                base: next,
+                last,
+                bytes,
+            });
+            next = last + 1;
+            batches.push(batch);
+        }
+        if let Some(done) = self.log.append_as_follower(&batches, truth.now)? {
+            self.taken(truth, base, done);
+        }
+        Ok(())
+    }
+
+    pub fn assign_id(&mut self, truth: &mut Truth) -> Done {
+        self.log.assign_topic_id(TOPIC_ID)?;
+        truth.has_id = true;
+        Ok(())
     }
 
     pub fn flush(&mut self, truth: &mut Truth) -> Done {
@@ -285,6 +321,7 @@ pub struct Found {
     pub aborted: Vec<AbortedTxn>,
     pub first_unstable: Option<Offset>,
     pub largest: Option<(Timestamp, Offset)>,
+    pub topic_id: Option<Uuid>,
 }
 
 impl Found {
@@ -337,6 +374,7 @@ impl Found {
                 .expect("the index can be read"),
             first_unstable: reader.first_unstable_offset(),
             largest: largest.map(|found| (found.timestamp, found.offset)),
+            topic_id: log.topic_id(),
         }
     }
 
@@ -446,7 +484,7 @@ impl Found {
             log_start: self.start,
         };
         let port: Arc<dyn Disk> = Arc::new(disk);
-        let opened = Log::open(port, &path, partition(), options(), hints, now);
+        let opened = Log::open(port, &path, partition(), options(1), hints, now);
         let (mut log, _) = opened.unwrap_or_else(|e| panic!("{what}: {e}"));
         let rebuilt = Found::of(&mut log, what);
         let told = (&self.producers, &rebuilt.producers);
@@ -460,6 +498,7 @@ impl Found {
 
     /// What the batches of a log that does not begin at 0 can't tell is not compared.
     fn forget_before_start(&mut self) {
+        self.topic_id = None;
         let start = self.start.max(self.behind_gaps());
         if start == Offset::ZERO {
             return;

@@ -36,6 +36,8 @@ pub struct Run {
 impl Script {
     pub fn new(seed: u64) -> Script {
         let disk = SimDisk::new(seed);
+        // Within a page, or over many.
+        let scale = if seed.is_multiple_of(2) { 1 } else { 25 };
         // The data directory itself is there: whoever formats it has seen to that.
         disk.create_dir_all(root()).expect("a fresh disk");
         disk.sync_dir(root().parent().expect("it is below /"))
@@ -43,7 +45,7 @@ impl Script {
         Script {
             prng: Prng::new(seed),
             disk,
-            truth: Truth::new(Now::from_millis(0, 1_700_000_000_000)),
+            truth: Truth::new(Now::from_millis(0, 1_700_000_000_000), scale),
             producers: Default::default(),
         }
     }
@@ -70,7 +72,8 @@ impl Script {
     }
 
     fn live(&mut self) -> Done {
-        let mut node = Node::start(&self.disk, self.truth.now)?;
+        let mut node = Node::start(&self.disk, &self.truth)?;
+        node.assign_id(&mut self.truth)?;
         for _ in 0..STEPS {
             let passed = self.prng.below(50);
             self.truth.now.wall.0 += passed as i64;
@@ -83,7 +86,8 @@ impl Script {
     fn step(&mut self, mut node: Node) -> Result<Node, super::node::Trouble> {
         let truth = &mut self.truth;
         match self.prng.below(100) {
-            0..30 => node.append_plain(truth, self.prng.below(200) as usize)?,
+            0..24 => node.append_plain(truth, self.prng.below(200) as usize)?,
+            24..30 => node.append_replicated(truth, self.prng.below(100) as usize)?,
             30..55 => self.append_of_producer(&mut node)?,
             55..62 => self.end_transaction(&mut node)?,
             62..71 => node.flush(truth)?,
@@ -99,7 +103,7 @@ impl Script {
             93..96 => node.epoch = Epoch(node.epoch.0 + 1),
             _ => {
                 node.stop_cleanly(truth)?;
-                return Node::start(&self.disk, truth.now);
+                return Node::start(&self.disk, truth);
             }
         }
         Ok(node)
@@ -112,7 +116,7 @@ impl Script {
         // Producer 0 is only idempotent.
         let transactional = which > 0;
         let count = 1 + self.prng.below(3) as usize;
-        let bytes = self.prng.below(150) as usize;
+        let bytes = self.prng.below(150) as usize * self.truth.scale;
         let identity = (which as i64, 0, producer.next_sequence, transactional);
         let batch = build(self.truth.now.wall, Some(identity), bytes, count);
         producer.next_sequence += count as i32;

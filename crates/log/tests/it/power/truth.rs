@@ -6,7 +6,7 @@ use bytes::Bytes;
 use milena_base::{Now, Offset};
 use milena_records::Batch;
 
-use super::node::Found;
+use super::node::{Found, TOPIC_ID};
 
 /// A batch as it was handed over, stamped.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +40,10 @@ impl Stored {
 #[derive(Clone, Debug)]
 pub struct Truth {
     pub now: Now,
+    /// How much larger than a few bytes the records and segments are.
+    pub scale: usize,
+    /// The topic's id was noted.
+    pub has_id: bool,
     /// Every batch handed to the log, the last one perhaps not taken.
     pub batches: Vec<Stored>,
     /// The log before each truncation that no flush has confirmed: it may come back instead of what replaced it.
@@ -55,9 +59,11 @@ pub struct Truth {
 }
 
 impl Truth {
-    pub fn new(now: Now) -> Truth {
+    pub fn new(now: Now, scale: usize) -> Truth {
         Truth {
             now,
+            scale,
+            has_id: false,
             batches: Vec::new(),
             cut_off: Vec::new(),
             taken: Offset::ZERO,
@@ -94,6 +100,10 @@ impl Truth {
             self.start_confirmed,
             self.start
         );
+        // Without a flush the whole directory may be gone.
+        let is_named = found.topic_id == Some(TOPIC_ID);
+        let must_be_named = self.has_id && (!cut || self.flushed > Offset::ZERO);
+        assert!(is_named || !must_be_named, "{what}: the topic's id is lost");
         let whole = is_run_of(&found.batches, &self.batches, self.start);
         let before = self
             .cut_off
@@ -125,6 +135,8 @@ impl Truth {
     pub fn after(&self, found: &Found) -> Truth {
         Truth {
             now: self.now,
+            scale: self.scale,
+            has_id: found.topic_id.is_some(),
             batches: found.batches.clone(),
             cut_off: Vec::new(),
             taken: found.end,
