@@ -1,5 +1,6 @@
 //! `base` names the things that every other crate speaks of: offsets, epochs, ids, error codes, time and
 //! seeded randomness. It decides nothing, performs no I/O and reads no clock.
+#![forbid(unsafe_code)]
 
 mod error;
 mod ids;

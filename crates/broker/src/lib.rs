@@ -6,6 +6,7 @@
 //! made of.
 #![forbid(unsafe_code)]
 
+mod altering;
 mod api;
 mod auto_create;
 mod broker;

@@ -78,6 +78,11 @@ impl Allowed {
         self.rule == Rule::Any
     }
 
+    /// Whether it is a list whose elements may not repeat.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.rule, Rule::List { .. })
+    }
+
     /// Reads the table's notation.
     pub(crate) fn parse(text: &'static str) -> Option<Allowed> {
         let rule = match text {
@@ -219,34 +224,31 @@ fn check_list(name: &str, items: &[String], empty: bool, of: &[&str]) -> Result<
 }
 
 fn check_throttled(name: &str, items: &[String]) -> Result<(), Invalid> {
-    let is_pair = |item: &String| {
-        let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        item.split_once(':')
-            .is_some_and(|(partition, broker)| number(partition) && number(broker))
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let pair = |item: &String| match item.split_once(':') {
+        Some((partition, broker)) => number(partition) && number(broker),
+        None => item.is_empty(),
     };
-    let all = items.len() == 1 && items[0] == "*";
-    if all || items.iter().all(is_pair) {
+    if items.iter().all(pair) || items.concat() == "*" {
         return Ok(());
     }
-    Err(Invalid(format!(
+    let why = format!(
         "{name} must be the literal '*' or a list of replicas in the following format: \
          [partitionId]:[brokerId],[partitionId]:[brokerId],..."
-    )))
+    );
+    Err(Invalid::value(name, &java::list_text(items), &why))
 }
 
 fn check_offset_reset(name: &str, text: &str) -> Result<(), Invalid> {
-    let refuse = |why: &str| Err(Invalid::value(name, text, why));
-    if text == "latest" || text == "earliest" {
+    let duration = text.strip_prefix("by_duration:");
+    if text == "latest" || text == "earliest" || duration.is_some_and(is_duration) {
         return Ok(());
     }
-    match text.strip_prefix("by_duration:") {
-        None => refuse(
-            "Invalid value `share.auto.offset.reset`. The value must be either 'earliest', \
-             'latest' or of the format 'by_duration:<PnDTnHnMn.nS.>'.",
-        ),
-        Some(duration) if is_duration(duration) => Ok(()),
-        Some(_) => refuse("The duration must be of the form PnDTnHnMn.nS and not negative"),
-    }
+    let why = format!(
+        "Invalid value `{text}` for configuration {name}. The value must be either 'earliest', \
+         'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'."
+    );
+    Err(Invalid::value(name, text, &why))
 }
 
 /// Whether it is an ISO 8601 duration of days and less, not negative.
@@ -293,7 +295,7 @@ mod tests {
     use crate::key::{Scope, keys};
 
     fn message(scope: Scope, name: &str, text: &str) -> String {
-        match keys(scope).get(name).unwrap().parse(text) {
+        match keys(scope).get(name).unwrap().parse_strict(text) {
             Ok(value) => format!("ok {}", value.to_text()),
             Err(invalid) => invalid.0,
         }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::alter::{self, Changes, Configs, Refused};
+use crate::alter::{self, Changes, Configs, Op, Refused, ResourceType};
 use crate::describe::{Layers, listener_base, synonym_names};
 use crate::java;
-use crate::key::{Key, Scope, Support, Update, keys};
+use crate::key::{Key, Scope, Support, Type, Update, keys};
 use crate::node::{ConfigError, NodeConfig, Warning};
 use crate::properties::Properties;
 use crate::value::Value;
@@ -90,6 +90,37 @@ impl Layers {
         let config =
             overlay(&self.fixed, &layers).map_err(|error| Refused::request(error.to_string()))?;
         self.check_steps(&config)
+    }
+
+    /// What IncrementalAlterConfigs would make of a broker's dynamic configs, checked as
+    /// [`Layers::check_broker_change`] does.
+    ///
+    /// # Errors
+    /// As there, and `INVALID_CONFIG` for an append or subtraction on a key that is no list.
+    pub fn check_broker_ops(
+        &self,
+        one_broker: bool,
+        current: &Configs,
+        ops: &[(String, Op, Option<String>)],
+    ) -> Result<(), Refused> {
+        for (name, op, _) in ops {
+            let word = match op {
+                Op::Append => "append",
+                Op::Subtract => "subtract",
+                Op::Set | Op::Delete => continue,
+            };
+            match keys(Scope::Broker).get(name) {
+                None => return Err(Refused::config(format!("Unknown config name: {name}"))),
+                Some(key) if key.kind == Type::List => {}
+                Some(_) => {
+                    return Err(Refused::config(format!(
+                        "Config value {word} is not allowed for config key: {name}"
+                    )));
+                }
+            }
+        }
+        let changes = alter::incremental(ResourceType::Broker, current, ops)?;
+        self.check_broker_change(one_broker, current, &changes)
     }
 
     /// Refuses what this node could not act upon.
@@ -204,7 +235,7 @@ fn check_types(configs: &Configs) -> Result<(), Refused> {
             .and_then(|rest| rest.split_once('.'));
         let key = keys(Scope::Broker).get(base.map_or(name, |(_, base)| base));
         if let Some(key) = key.filter(|key| key.is_dynamic()) {
-            key.parse(value)
+            key.parse_strict(value)
                 .map_err(|invalid| Refused::request(invalid.0))?;
         }
     }

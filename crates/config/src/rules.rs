@@ -433,6 +433,12 @@ impl Rules<'_> {
             "group.streams.task.offset.interval.ms",
         );
         self.assignors();
+        let protocols = config.group_coordinator_rebalance_protocols();
+        self.require(
+            is_in(protocols, "classic"),
+            "group.coordinator.rebalance.protocols",
+            "must have classic among others",
+        );
     }
 
     fn bounded(&mut self, low: &str, value: &str, high: &str) {
@@ -453,6 +459,12 @@ impl Rules<'_> {
     /// Assignors that are Java classes cannot be loaded here.
     fn assignors(&mut self) {
         let config = self.config;
+        let share = config.list("group.share.assignors").len();
+        self.require(
+            share == 1,
+            "group.share.assignors",
+            "must name one assignor",
+        );
         for (key, known) in [
             ("group.consumer.assignors", &["uniform", "range"][..]),
             ("group.share.assignors", &["simple"]),

@@ -1,5 +1,6 @@
 //! Values: text in, typed value out, and the text that Kafka shows of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::java;
@@ -101,8 +102,28 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Key {
-    /// Reads text as this key's type and checks it against what is allowed.
+    /// Reads text as this key's type and checks it against what is allowed. Of an element that a list repeats only
+    /// the first is kept.
+    ///
+    /// # Errors
+    /// Kafka's message.
     pub fn parse(&self, text: &str) -> Result<Value, Invalid> {
+        let mut value = parse_type(self.name, text, self.kind)?;
+        if let Value::List(items) = &mut value
+            && self.allowed.is_list()
+        {
+            let mut seen = BTreeSet::new();
+            items.retain(|item| seen.insert(item.clone()));
+        }
+        self.allowed.check(self.name, &value)?;
+        Ok(value)
+    }
+
+    /// As [`Key::parse`], but a repeated element is refused: so Kafka takes a broker's dynamic configs.
+    ///
+    /// # Errors
+    /// Kafka's message.
+    pub fn parse_strict(&self, text: &str) -> Result<Value, Invalid> {
         let value = parse_type(self.name, text, self.kind)?;
         self.allowed.check(self.name, &value)?;
         Ok(value)

@@ -80,6 +80,15 @@ impl LeaderEpochs {
         Some(self.entries[higher.checked_sub(1)?].epoch)
     }
 
+    /// Where `epoch` begins.
+    pub fn start_of(&self, epoch: Epoch) -> Option<Offset> {
+        let at = self
+            .entries
+            .binary_search_by_key(&epoch, |entry| entry.epoch)
+            .ok()?;
+        Some(self.entries[at].start_offset)
+    }
+
     /// The epoch before `epoch` among those known.
     pub fn previous(&self, epoch: Epoch) -> Option<Epoch> {
         let at = self.entries.partition_point(|entry| entry.epoch < epoch);

@@ -128,6 +128,15 @@ impl LogReader {
         self.shared.segments.load().len()
     }
 
+    /// Base offset and log file length of each segment, oldest first.
+    pub fn segment_sizes(&self) -> Vec<(Offset, u32)> {
+        let segments = self.shared.segments.load();
+        segments
+            .iter()
+            .map(|segment| (segment.base(), segment.size()))
+            .collect()
+    }
+
     /// Base offset of the segment that holds `offset`.
     pub fn segment_base_of(&self, offset: Offset) -> Offset {
         let segments = self.shared.segments.load();

@@ -1,6 +1,7 @@
 //! The one binary: the server, and every tool under Kafka's name.
 //!
 //! `milena` alone runs a broker with defaults; `milena kafka-topics …` is the tool of that name.
+#![forbid(unsafe_code)]
 
 mod server;
 

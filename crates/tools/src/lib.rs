@@ -15,6 +15,7 @@ mod exceptions;
 mod filter;
 mod options;
 mod say;
+mod storage;
 mod subcommands;
 mod topics;
 
@@ -38,6 +39,7 @@ tools! {
     "kafka-console-consumer" => console_consumer::main,
     "kafka-console-producer" => console_producer::main,
     "kafka-consumer-groups" => consumer_groups::main,
+    "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
 }
 

@@ -110,6 +110,11 @@ impl Parsed {
             .and_then(|values| values.last())
             .map(String::as_str)
     }
+
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let values = self.given.get(name).into_iter().flatten();
+        values.map(String::as_str).collect()
+    }
 }
 
 /// How a command line that names no work ends.

@@ -52,7 +52,7 @@ macro_rules! apis {
                 $(ApiKey::$forwarded => match decode(incoming) {
                     Ok(request) => {
                         let request = ControllerRequest::$forwarded(request);
-                        to_controller(broker, ctx, request, out)
+                        to_controller(broker, ctx, Origin::Client(ctx.to), request, out)
                     }
                     Err(reply) => reply,
                 },)*
@@ -81,11 +81,12 @@ fn to_groups(ctx: &Ctx, request: GroupRequest, out: &mut Outbox) -> Reply {
 fn to_controller(
     broker: &Broker,
     ctx: &Ctx,
+    origin: Origin,
     request: ControllerRequest,
     out: &mut Outbox,
 ) -> Reply {
     out.post(QuorumEvent::Request {
-        origin: Origin::Client(ctx.to),
+        origin,
         request,
         context: RequestContext {
             version: ctx.version(),
@@ -135,6 +136,8 @@ apis! {
         InitProducerId => init_producer_id on Brokers;
         OffsetForLeaderEpoch => offset_for_leader_epoch on Brokers;
         DescribeConfigs => describe_configs on Both;
+        AlterConfigs => alter_configs on Both;
+        IncrementalAlterConfigs => incremental_alter_configs on Both;
         DescribeLogDirs => describe_log_dirs on Brokers;
         DescribeQuorum => describe_quorum on Both;
         DescribeCluster => describe_cluster on Both;
@@ -157,9 +160,7 @@ apis! {
     forwarded {
         CreateTopics on Both;
         DeleteTopics on Both;
-        AlterConfigs on Both;
         CreatePartitions on Both;
-        IncrementalAlterConfigs on Both;
         ListPartitionReassignments on Both;
         AlterPartition on Controllers;
         UpdateFeatures on Both;

@@ -1,5 +1,5 @@
 //! The configuration as a node, a controller and a client meet it.
 
-mod cases;
+mod configs;
 mod start;
 mod topic;

@@ -1,10 +1,13 @@
 use milena_config::{NodeConfig, Properties};
 
-use crate::cases::check;
+use milena_testkit::check;
 
 /// What a start with these properties says: problems, or warnings and what was understood.
 fn outcome(input: &str) -> String {
-    let properties = Properties::parse(input.as_bytes()).unwrap();
+    let pairs = input
+        .split_whitespace()
+        .map(|pair| pair.split_once('=').unwrap());
+    let properties: Properties = pairs.collect();
     match NodeConfig::from_properties(&properties) {
         Err(error) => error.to_string(),
         Ok((config, warnings)) => {

@@ -46,12 +46,13 @@ impl Log {
         batch.stamp(self.log_end(), epoch, log_append_time);
         let (header, parts) = (batch.header(), batch.parts());
         let size = batch.len() as u32;
+        // As in Kafka the epoch has begun even if its first batch is refused.
+        self.assign_epoch_of(epoch, header.base_offset());
         self.check_size(size)?;
         let producer = producer_batch(header, parts[1]);
         if let Some(duplicate) = self.check_producer(producer.as_ref(), origin)? {
             return Ok(self.repeated(epoch, duplicate));
         }
-        self.assign_epoch_of(epoch, header.base_offset());
         let appended = Appended {
             size,
             last_offset: header.last_offset(),
@@ -87,7 +88,7 @@ impl Log {
         let (first, last) = (*first.header(), *last.header());
         let total: usize = batches.iter().map(ValidBatch::len).sum();
         let mut rolled = None;
-        if total as u64 + u64::from(self.active.size()) < u64::from(self.options.segment_bytes) {
+        if total as u64 <= u64::from(self.options.segment_bytes) {
             rolled = self.append_together(batches, now)?;
         } else {
             for batch in batches {

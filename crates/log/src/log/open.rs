@@ -180,10 +180,6 @@ impl Loader<'_> {
                 .partition_point(|segment| segment.base() <= self.hints.recovery_point)
                 .saturating_sub(1),
         };
-        if let Some(first) = self.segments.get(unflushed_from) {
-            // Beyond it the batches say what the epochs are; the checkpoint may be from before a truncation.
-            self.epochs_dirty |= self.epochs.truncate_from_end(first.base());
-        }
         let mut index = 0;
         while index < self.segments.len() {
             let unflushed = index >= unflushed_from;
@@ -207,10 +203,11 @@ impl Loader<'_> {
         let mut rebuilt = Rebuilt {
             producers: &mut producers,
             epochs: &mut self.epochs,
+            log_start: self.hints.log_start,
         };
-        let epochs_before = rebuilt.epochs.latest();
+        let epochs_before = rebuilt.epochs.clone();
         let truncated = recover_segment(&segment, self.options, &mut rebuilt)?;
-        self.epochs_dirty |= self.epochs.latest() != epochs_before;
+        self.epochs_dirty |= self.epochs != epochs_before;
         self.snapshots.take(&self.env, &producers)?;
         self.producers = Some(producers);
         self.opened.recovered_segments += 1;

@@ -50,6 +50,19 @@ pub(crate) fn producer_batch_of(
 pub(crate) struct Rebuilt<'a> {
     pub producers: &'a mut ProducerState,
     pub epochs: &'a mut LeaderEpochs,
+    pub log_start: Offset,
+}
+
+impl Rebuilt<'_> {
+    /// The checkpoint may be from before a truncation: what a batch says goes before it.
+    fn note_epoch(&mut self, batch: &BatchView) {
+        let base = batch.base_offset.max(self.log_start);
+        let known = self.epochs.start_of(batch.leader_epoch);
+        let right = known.is_some_and(|start| start <= base);
+        if batch.leader_epoch >= Epoch::ZERO && batch.last_offset >= self.log_start && !right {
+            self.epochs.assign(batch.leader_epoch, base);
+        }
+    }
 }
 
 /// Checks a segment and rebuilds its indexes, the producers and the epochs from its batches. Returns the bytes that
@@ -60,13 +73,7 @@ pub(crate) fn recover_segment(
     rebuilt: &mut Rebuilt<'_>,
 ) -> io::Result<u64> {
     segment.recover(options.index_interval_bytes, |segment, batch| {
-        let newer = rebuilt
-            .epochs
-            .latest()
-            .is_none_or(|latest| batch.leader_epoch > latest.epoch);
-        if batch.leader_epoch >= Epoch::ZERO && newer {
-            rebuilt.epochs.assign(batch.leader_epoch, batch.base_offset);
-        }
+        rebuilt.note_epoch(batch);
         if let Some(producer) = producer_batch_of(segment, batch)?
             && let Some(txn) = rebuilt.producers.apply(&producer)
         {

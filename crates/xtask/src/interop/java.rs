@@ -10,6 +10,26 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Says what is missing of the programs that every part needs.
+pub fn needed() -> Result<(), String> {
+    let runs = |program: &str, flag: &str| {
+        let mut command = Command::new(program);
+        command.arg(flag).stdin(Stdio::null());
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let programs = [("javac", "-version", "a JDK 17"), ("mvn", "-v", "Maven")];
+    let missing = programs.iter().filter(|(name, flag, _)| !runs(name, flag));
+    let missing: Vec<&str> = missing.map(|(_, _, what)| *what).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "interop needs {} on the path",
+            missing.join(" and ")
+        )),
+    }
+}
+
 /// The class path of a Kafka release; fetches the jars where they are not in the cache yet.
 fn classpath(version: &str) -> Result<String, String> {
     let script = root().join("interop/apache-kafka");
@@ -26,6 +46,15 @@ fn classpath(version: &str) -> Result<String, String> {
 
 /// Compiles `interop/java/NAME.java` and starts its main class with a pipe to its standard input.
 pub fn start(name: &str, version: &str, arguments: &[&str]) -> Result<Child, String> {
+    spawn(name, version, arguments, Stdio::inherit())
+}
+
+/// Like [`start`], with a pipe from its standard output too.
+pub fn start_answering(name: &str, version: &str, arguments: &[&str]) -> Result<Child, String> {
+    spawn(name, version, arguments, Stdio::piped())
+}
+
+fn spawn(name: &str, version: &str, arguments: &[&str], stdout: Stdio) -> Result<Child, String> {
     let jars = classpath(version)?;
     let classes = target_dir().join("interop/classes").join(version);
     std::fs::create_dir_all(&classes).map_err(|e| format!("{}: {e}", classes.display()))?;
@@ -45,11 +74,12 @@ pub fn start(name: &str, version: &str, arguments: &[&str]) -> Result<Child, Str
         .arg(name)
         .args(arguments)
         .stdin(Stdio::piped())
+        .stdout(stdout)
         .spawn()
         .map_err(|e| format!("java: {e}"))
 }
 
 /// Build products, ours too, stay under cargo's target directory.
-fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -2,7 +2,9 @@
 
 mod batches;
 mod bytes;
+mod configs;
 mod java;
+mod logs;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -14,9 +16,19 @@ const PARTS: &[(&str, &str, Part)] = &[
         bytes::run,
     ),
     (
+        "configs",
+        "keys, values, rules and descriptions against Kafka's own classes and a running broker",
+        configs::run,
+    ),
+    (
         "batches",
         "record batches, right and wrong, against Kafka's own log; batches of every codec both ways",
         batches::run,
+    ),
+    (
+        "logs",
+        "partition directories: the same operations give the same bytes, each opens the other's, also after a crash",
+        logs::run,
     ),
 ];
 
@@ -28,6 +40,7 @@ pub fn run(names: &[String]) -> Result<(), String> {
             known.join(", ")
         ));
     }
+    java::needed()?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     for (name, shows, part) in PARTS.iter().filter(|part| chosen(part.0)) {
         println!("interop {name}: {shows}");
