@@ -6,6 +6,7 @@ use std::time::Duration;
 use milena_base::{ErrorCode, Prng};
 use milena_net::call;
 use milena_protocol::arbitrary::{Codec, Shape, codecs};
+use milena_protocol::describe_quorum_request::{PartitionData, TopicData};
 use milena_protocol::{
     ApiKey, ApiVersionsRequest, DescribeQuorumRequest, Message, MetadataRequest, RequestHeader,
     Writer,
@@ -50,7 +51,12 @@ fn sent(address: &str, bytes: &[u8], within: Duration) -> Outcome {
 /// Address and served APIs of both listeners.
 fn listeners(node: &Node) -> Vec<(String, Vec<(ApiKey, i16)>)> {
     let mut wire = Wire::connect(&node.address);
-    let quorum = DescribeQuorumRequest::default();
+    let quorum = DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![PartitionData::default()],
+        }],
+    };
     let nodes = wire.call(&quorum, 2).nodes;
     let controller = format!("127.0.0.1:{}", nodes[0].listeners[0].port);
     let all = [node.address.clone(), controller].into_iter();
@@ -96,7 +102,15 @@ fn frames_that_are_none_close_their_connection() {
         bad.push(frame(b""));
         bad.push(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec());
         bad.push(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
-        for (key, version) in [(-1, 0), (999, 0), (i16::MAX, 3), (3, 99), (3, -1), (0, 2), (7, 0)] {
+        for (key, version) in [
+            (-1, 0),
+            (999, 0),
+            (i16::MAX, 3),
+            (3, 99),
+            (3, -1),
+            (0, 2),
+            (7, 0),
+        ] {
             let (key, version): (i16, i16) = (key, version);
             let mut body = [key.to_be_bytes(), version.to_be_bytes()].concat();
             body.extend_from_slice(&[0, 0, 0, 1, 0, 1, b'a', 0]);
@@ -140,7 +154,10 @@ fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
             assert_eq!(answer.error_code, refused, "{version}");
             let row = &answer.api_keys[0];
             assert_eq!((row.api_key, row.min_version, row.max_version), (18, 0, 5));
-            assert!(wire.is_served(), "the connection stays, so that it can be tried again");
+            assert!(
+                wire.is_served(),
+                "the connection stays, so that it can be tried again"
+            );
             cases += 1;
         }
     }
@@ -268,7 +285,10 @@ fn frames_beyond_the_limit_are_not_waited_for() {
     eager.send_raw(&queued.repeat(500));
     for at in 0..500 {
         let outcome = eager.outcome(ANSWER_WITHIN);
-        assert!(matches!(outcome, Outcome::Answered(_)), "the answer {at}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Answered(_)),
+            "the answer {at}: {outcome:?}"
+        );
     }
     still_well(&home, &node, &mut bystander);
     println!("limits: 3 oversized frames, 50 unfinished ones, 500 queued requests");

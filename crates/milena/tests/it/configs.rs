@@ -48,7 +48,10 @@ fn described(wire: &mut Wire, topic: &str, key: &str) -> (Option<String>, i8) {
     let answer = wire.call(&request, 4);
     assert_eq!(answer.results[0].error_code, 0);
     let config = &answer.results[0].configs[0];
-    (config.value.as_ref().map(|v| v.to_string()), config.config_source)
+    (
+        config.value.as_ref().map(|v| v.to_string()),
+        config.config_source,
+    )
 }
 
 /// Tries until it holds.
@@ -93,7 +96,10 @@ fn changed_configs_rule_the_next_produce() {
     let records = batch(&[&[b'v'; 3000]], NOW, Codec::NONE);
 
     assert_eq!(wire.produce("ruled", records.clone(), -1).error_code, 0);
-    assert_eq!(alter(&mut wire, "ruled", "max.message.bytes", Some("2000")), 0);
+    assert_eq!(
+        alter(&mut wire, "ruled", "max.message.bytes", Some("2000")),
+        0
+    );
     let too_large = ErrorCode::MessageTooLarge.code();
     eventually("max.message.bytes", || {
         wire.produce("ruled", records.clone(), -1).error_code == too_large
@@ -103,7 +109,9 @@ fn changed_configs_rule_the_next_produce() {
         (Some("2000".into()), 1)
     );
     assert_eq!(alter(&mut wire, "ruled", "max.message.bytes", None), 0);
-    eventually("its default", || wire.produce("ruled", records.clone(), -1).error_code == 0);
+    eventually("its default", || {
+        wire.produce("ruled", records.clone(), -1).error_code == 0
+    });
     assert_eq!(described(&mut wire, "ruled", "max.message.bytes").1, 5);
 
     let mut codecs = 0;
@@ -124,13 +132,19 @@ fn changed_configs_rule_the_next_produce() {
     }
 
     let stamped = Some("LogAppendTime");
-    assert_eq!(alter(&mut wire, "ruled", "message.timestamp.type", stamped), 0);
+    assert_eq!(
+        alter(&mut wire, "ruled", "message.timestamp.type", stamped),
+        0
+    );
     eventually("message.timestamp.type", || {
         let answer = wire.produce("ruled", records.clone(), -1);
         let header = header_at(&mut wire, "ruled", answer.base_offset);
         let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
         assert_eq!(by_log, answer.log_append_time_ms > NOW);
-        assert_eq!(by_log, header.max_timestamp().0 == answer.log_append_time_ms);
+        assert_eq!(
+            by_log,
+            header.max_timestamp().0 == answer.log_append_time_ms
+        );
         by_log
     });
     println!("configs: 1 size, 1 default, {codecs} codecs, 1 timestamp type");
@@ -184,9 +198,16 @@ fn bad_configs_are_refused() {
         ("no.such.key", "1"),
     ];
     for (key, value) in cases {
-        assert_eq!(alter(&mut wire, "strict", key, Some(value)), invalid, "{key}={value}");
+        assert_eq!(
+            alter(&mut wire, "strict", key, Some(value)),
+            invalid,
+            "{key}={value}"
+        );
     }
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
-    assert_eq!(alter(&mut wire, "missing", "retention.ms", Some("1")), unknown);
+    assert_eq!(
+        alter(&mut wire, "missing", "retention.ms", Some("1")),
+        unknown
+    );
     println!("configs: {} refusals", cases.len() + 1);
 }

@@ -127,7 +127,10 @@ fn bytes_are_bounded_but_the_first_batch_always_comes() {
         fetch.topics[0].partitions[0].partition_max_bytes = partition_max;
         let found = wire.call(&fetch, 18);
         let got = bytes(only(&found)).len();
-        assert!((least..=most).contains(&got), "{got} of {partition_max}, {max}");
+        assert!(
+            (least..=most).contains(&got),
+            "{got} of {partition_max}, {max}"
+        );
         cases += 1;
     }
     println!("max bytes: {cases} cases");
@@ -150,7 +153,8 @@ fn every_version_reads_the_same_records() {
             assert_eq!(data.last_stable_offset, 5, "v{version}");
             let records = bytes(data);
             assert_eq!(records.len(), 3 * size);
-            let found = batches(records).map(|batch| batch.expect("whole").header().base_offset().0);
+            let found =
+                batches(records).map(|batch| batch.expect("whole").header().base_offset().0);
             assert_eq!(found.collect::<Vec<_>>(), [2, 3, 4]);
             let aborted = data.aborted_transactions.as_ref().map_or(0, Vec::len);
             assert_eq!(aborted, 0);
@@ -163,10 +167,17 @@ fn every_version_reads_the_same_records() {
         (9, 0, ErrorCode::UnknownTopicOrPartition),
     ] {
         let found = wire.call(&topic.fetch(&[(partition, offset)]), 18);
-        assert_eq!(only(&found).error_code, code.code(), "{partition}, {offset}");
+        assert_eq!(
+            only(&found).error_code,
+            code.code(),
+            "{partition}, {offset}"
+        );
         cases += 1;
     }
-    let nowhere = Topic { name: "nowhere", id: Uuid([3; 16]) };
+    let nowhere = Topic {
+        name: "nowhere",
+        id: Uuid([3; 16]),
+    };
     let by_id = wire.call(&nowhere.fetch(&[(0, 0)]), 18);
     assert_eq!(only(&by_id).error_code, ErrorCode::UnknownTopicId.code());
     let by_name = wire.call(&nowhere.fetch(&[(0, 0)]), 12);
@@ -226,9 +237,21 @@ fn offsets_are_found_by_time_and_by_their_special_names() {
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
     wire.create_topic("times", 1, &[]);
-    let empty = [(-1, 0), (-2, 0), (-3, -1), (-4, 0), (-5, -1), (-6, -1), (NOW, -1)];
+    let empty = [
+        (-1, 0),
+        (-2, 0),
+        (-3, -1),
+        (-4, 0),
+        (-5, -1),
+        (-6, -1),
+        (NOW, -1),
+    ];
     for (timestamp, offset) in empty {
-        assert_eq!(wire.list_offset("times", 0, timestamp), (0, -1, offset), "{timestamp}");
+        assert_eq!(
+            wire.list_offset("times", 0, timestamp),
+            (0, -1, offset),
+            "{timestamp}"
+        );
     }
     // The largest timestamp is not the last.
     for timestamp in [NOW, NOW + 5000, NOW + 1000] {
@@ -249,7 +272,11 @@ fn offsets_are_found_by_time_and_by_their_special_names() {
         (NOW + 5002, -1, -1),
     ];
     for (timestamp, found, offset) in full {
-        assert_eq!(wire.list_offset("times", 0, timestamp), (0, found, offset), "{timestamp}");
+        assert_eq!(
+            wire.list_offset("times", 0, timestamp),
+            (0, found, offset),
+            "{timestamp}"
+        );
     }
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     assert_eq!(wire.list_offset("times", 4, -1).0, unknown);
@@ -283,14 +310,29 @@ fn deleted_records_stay_deleted() {
     assert_eq!(delete_before(&mut wire, 6), (outside, -1));
     assert_eq!(delete_before(&mut wire, -2).0, outside);
     assert_eq!(delete_before(&mut wire, 3), (0, 3));
-    assert_eq!(delete_before(&mut wire, 2), (0, 3), "the start never goes back");
+    assert_eq!(
+        delete_before(&mut wire, 2),
+        (0, 3),
+        "the start never goes back"
+    );
     assert_eq!(wire.list_offset("deleted", 0, -2).2, 3);
-    assert_eq!(only(&wire.call(&topic.fetch(&[(0, 2)]), 18)).error_code, outside);
-    assert_eq!(only(&wire.call(&topic.fetch(&[(0, 3)]), 18)).log_start_offset, 3);
+    assert_eq!(
+        only(&wire.call(&topic.fetch(&[(0, 2)]), 18)).error_code,
+        outside
+    );
+    assert_eq!(
+        only(&wire.call(&topic.fetch(&[(0, 3)]), 18)).log_start_offset,
+        3
+    );
     node.stop();
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
-    assert_eq!(wire.list_offset("deleted", 0, -2).2, 3, "also after a restart");
+    assert_eq!(wire.log_end("deleted"), 5);
+    assert_eq!(
+        wire.list_offset("deleted", 0, -2).2,
+        3,
+        "also after a restart"
+    );
     assert_eq!(delete_before(&mut wire, -1), (0, 5));
     assert_eq!(wire.list_offset("deleted", 0, -2).2, 5);
     assert_eq!(wire.log_end("deleted"), 5);
@@ -315,11 +357,15 @@ fn sequences_are_kept_over_a_kill() {
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
     wire.create_topic("sequences", 1, &[]);
-    let given = wire.call(&InitProducerIdRequest::default(), 5);
+    let without_transactions = InitProducerIdRequest {
+        transactional_id: None,
+        ..InitProducerIdRequest::default()
+    };
+    let given = wire.call(&without_transactions, 5);
     assert_eq!((given.error_code, given.producer_epoch), (0, 0));
     let id = given.producer_id;
-    assert_ne!(wire.call(&InitProducerIdRequest::default(), 5).producer_id, id);
-    let mut send = |wire: &mut Wire, epoch, sequence| {
+    assert_ne!(wire.call(&without_transactions, 5).producer_id, id);
+    let send = |wire: &mut Wire, epoch, sequence| {
         let answer = wire.produce("sequences", sequenced(id, epoch, sequence), -1);
         (answer.error_code, answer.base_offset)
     };
@@ -327,11 +373,16 @@ fn sequences_are_kept_over_a_kill() {
         assert_eq!(send(&mut wire, 0, sequence), (0, i64::from(sequence)));
     }
     let gap = ErrorCode::OutOfOrderSequenceNumber.code();
-    assert_eq!(send(&mut wire, 0, 1), (0, 1), "a batch sent again is where it was");
+    assert_eq!(
+        send(&mut wire, 0, 1),
+        (0, 1),
+        "a batch sent again is where it was"
+    );
     assert_eq!(send(&mut wire, 0, 7), (gap, -1));
     node.kill();
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
+    assert_eq!(wire.log_end("sequences"), 3);
     assert_eq!(send(&mut wire, 0, 2), (0, 2));
     assert_eq!(send(&mut wire, 0, 5), (gap, -1));
     assert_eq!(send(&mut wire, 0, 3), (0, 3));

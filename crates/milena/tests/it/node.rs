@@ -202,7 +202,10 @@ impl Node {
             .expect("the node is running");
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1));
-        kib.expect("the kernel says it").parse::<u64>().expect("KiB") / 1024
+        kib.expect("the kernel says it")
+            .parse::<u64>()
+            .expect("KiB")
+            / 1024
     }
 }
 

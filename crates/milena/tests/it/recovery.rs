@@ -78,7 +78,10 @@ fn lost_indexes_are_made_again() {
             let node = home.start();
             assert_whole(&mut Wire::connect(&node.address));
             node.stop();
-            assert!(fs::metadata(&index).unwrap().len() > 0, "{ending} is there again");
+            assert!(
+                fs::metadata(&index).unwrap().len() > 0,
+                "{ending} is there again"
+            );
             cases += 1;
         }
     }

@@ -83,7 +83,9 @@ impl Wire {
     }
 
     pub fn outcome(&mut self, within: Duration) -> Outcome {
-        self.stream.set_read_timeout(Some(within)).expect("an option");
+        self.stream
+            .set_read_timeout(Some(within))
+            .expect("an option");
         let mut prefix = [0; 4];
         if let Err(error) = self.stream.read_exact(&mut prefix) {
             return ended(&error);
@@ -154,7 +156,10 @@ impl Wire {
         (found.error_code, found.timestamp, found.offset)
     }
 
+    /// The log end offset of partition 0. After a start, a partition may be without its leader for a moment, which
+    /// clients wait out.
     pub fn log_end(&mut self, topic: &str) -> i64 {
+        self.wait_for_leaders(topic, 1);
         let (code, _, offset) = self.list_offset(topic, 0, -1);
         assert_eq!(code, 0, "the end of {topic}");
         offset
@@ -162,10 +167,12 @@ impl Wire {
 
     pub fn topic_id(&mut self, topic: &str) -> milena_base::Uuid {
         let request = MetadataRequest {
-            topics: Some(vec![milena_protocol::metadata_request::MetadataRequestTopic {
-                name: Some(Str::copy(topic)),
-                ..Default::default()
-            }]),
+            topics: Some(vec![
+                milena_protocol::metadata_request::MetadataRequestTopic {
+                    name: Some(Str::copy(topic)),
+                    ..Default::default()
+                },
+            ]),
             ..MetadataRequest::default()
         };
         let answer = self.call(&request, 12);
