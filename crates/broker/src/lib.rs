@@ -32,7 +32,7 @@ mod topic_rules;
 pub mod topics;
 mod waiters;
 
-pub use api::ListenerKind;
+pub use api::{ListenerKind, served_apis};
 pub use broker::{Broker, Hosted, TopicRules};
 pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
 pub use dirs::{Dir, Dirs};

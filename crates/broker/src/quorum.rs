@@ -58,6 +58,10 @@ pub enum Origin {
 
 /// What the mailbox is told.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event is moved once into its mailbox: a box would cost more than it saves"
+)]
 pub enum QuorumEvent {
     Request {
         origin: Origin,

@@ -124,6 +124,13 @@ pub(crate) fn serves(kind: ListenerKind, api: ApiKey, version: i16) -> bool {
     here && api.has_version(version)
 }
 
+/// What is served on a kind of listener: each API with its lowest and highest version, ascending by key.
+pub fn served_apis(kind: ListenerKind) -> Vec<(ApiKey, i16, i16)> {
+    let here = all().filter(|api| serves(kind, *api, api.max_version()));
+    here.map(|api| (api, api.min_version(), api.max_version()))
+        .collect()
+}
+
 apis! {
     served {
         Produce => produce on Brokers;

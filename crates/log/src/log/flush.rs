@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_base::{Instant, Offset};
 use milena_disk::{File, replace};
@@ -25,7 +25,10 @@ pub struct Flush {
     versions: [u64; 3],
     /// Text of the leader epoch checkpoint, if it has changed.
     epochs: Option<String>,
+    epochs_written: Arc<Mutex<u64>>,
     files: Vec<Arc<dyn File>>,
+    /// Closed segments whose indexes are among the files.
+    sealed: Vec<Offset>,
     dirs: Vec<PathBuf>,
 }
 
@@ -52,14 +55,26 @@ impl Flush {
 
     fn sync(&self) -> io::Result<()> {
         if let Some(text) = &self.epochs {
-            let path = self.env.dir.join(LEADER_EPOCH_CHECKPOINT);
-            replace(&*self.env.disk, &path, text.as_bytes())?;
+            self.write_epochs(text)?;
         }
         for file in &self.files {
             file.sync_data()?;
         }
         for dir in &self.dirs {
             self.env.disk.sync_dir(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Flushes may run side by side: none writes over what one that was prepared later has written.
+    fn write_epochs(&self, text: &str) -> io::Result<()> {
+        let written = self.epochs_written.lock();
+        let mut written = written.unwrap_or_else(PoisonError::into_inner);
+        let [version, ..] = self.versions;
+        if *written < version {
+            let path = self.env.dir.join(LEADER_EPOCH_CHECKPOINT);
+            replace(&*self.env.disk, &path, text.as_bytes())?;
+            *written = version;
         }
         Ok(())
     }
@@ -82,6 +97,8 @@ impl Log {
         for (part, version) in parts.into_iter().zip(flush.versions) {
             part.durable = part.durable.max(version);
         }
+        self.snapshots.synced(&flush.files);
+        self.sealed.retain(|base| !flush.sealed.contains(base));
         let overtaken = flush.generation != self.shared.generation.current();
         if !overtaken && flush.upto > self.recovery_point() {
             self.set_recovery_point(flush.upto.min(self.log_end()));
@@ -136,19 +153,32 @@ impl Log {
     ) -> Result<Option<Flush>, Fault> {
         self.check_writable()?;
         let from = self.recovery_point();
-        if upto <= from && !self.epochs_version.is_dirty() && files.is_empty() {
+        let versions = [self.epochs_version, self.dir_version, self.parent_version];
+        files.extend(self.snapshots.unsynced());
+        if upto <= from
+            && files.is_empty()
+            && self.sealed.is_empty()
+            && !versions.iter().any(|part| part.is_dirty())
+        {
             return Ok(None);
         }
         let segments = self.shared.segments.load_full();
+        self.sealed.retain(|base| {
+            let closed = |segment: &Arc<Segment>| !Arc::ptr_eq(segment, &self.active);
+            segments
+                .iter()
+                .any(|segment| segment.base() == *base && closed(segment))
+        });
+        let sealed = self.sealed.clone();
         let first = segments
             .partition_point(|segment| segment.base() <= from)
             .saturating_sub(1);
-        for segment in segments[first..]
-            .iter()
-            .filter(|segment| segment.base() < upto)
-        {
-            let synced = self.files_of(segment);
-            files.extend(self.guard(synced)?);
+        for (index, segment) in segments.iter().enumerate() {
+            let unflushed = index >= first && segment.base() < upto;
+            if unflushed || sealed.contains(&segment.base()) {
+                let synced = self.files_of(segment);
+                files.extend(self.guard(synced)?);
+            }
         }
         let env = Arc::clone(&self.shared.env);
         let mut dirs = Vec::new();
@@ -169,7 +199,9 @@ impl Log {
                 .epochs_version
                 .is_dirty()
                 .then(|| format_epochs(&epochs)),
+            epochs_written: Arc::clone(&self.epochs_written),
             files,
+            sealed,
             dirs,
         }))
     }
