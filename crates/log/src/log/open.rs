@@ -405,6 +405,7 @@ impl Parts {
             epochs_version: Versions::new(self.epochs_dirty),
             dir_version: Versions::new(self.unsynced),
             parent_version: Versions::new(self.unsynced),
+            cut_version: Versions::new(self.unsynced),
             epochs_written: Arc::default(),
             sealed: self.recovered,
             indexes_dirty: self.unsynced,
