@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng, TopicIdPartition, Uuid};
-use milena_coordinator::{Effect, Event, KeyValue, LoadedRecord, LogEnd, Payload, Token};
+use milena_coordinator::{Effect, Event, KeyValue, LogEnd, Token, build_batch, read_batches};
 use milena_group::{
     DeletedTopic, GroupConfig, GroupCoordinator, GroupRequest, GroupResponse, RequestContext,
     Topics,
 };
 use milena_log::AppendOrigin;
 use milena_protocol::Str;
-use milena_records::{Batch, BatchBuilder, Compression, ControlType, Limits, NewRecord, batches};
+use milena_records::{Codec, Limits, batches};
 use milena_replica::AppendRefused;
 use tracing::{info, warn};
 
@@ -71,12 +72,20 @@ pub struct Groups {
     asked: BTreeMap<Token, ReplyTo>,
     next_token: u64,
     load_bytes: u32,
+    codec: Codec,
     stopped: bool,
 }
 
 impl Groups {
-    /// `load_bytes`: how much is read at once when a partition is loaded (`offsets.load.buffer.size`).
-    pub fn new(broker: Arc<Broker>, config: GroupConfig, load_bytes: u32, prng: Prng) -> Groups {
+    /// `load_bytes`: how much is read at once when a partition is loaded (`offsets.load.buffer.size`); `codec`: that
+    /// of the batches written (`offsets.topic.compression.codec`).
+    pub fn new(
+        broker: Arc<Broker>,
+        config: GroupConfig,
+        load_bytes: u32,
+        codec: Codec,
+        prng: Prng,
+    ) -> Groups {
         let partitions = broker.settings().offsets_topic_partitions;
         let topics = Arc::new(ImageTopics(broker.clone()));
         Groups {
@@ -85,6 +94,7 @@ impl Groups {
             asked: BTreeMap::new(),
             next_token: 1,
             load_bytes,
+            codec,
             stopped: false,
         }
     }
@@ -186,17 +196,8 @@ impl Groups {
         if hosted.partition.leader_view()?.leader_epoch != epoch {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
-        let mut builder = BatchBuilder::new(Compression::None);
-        for record in records {
-            let appended = builder.append(NewRecord {
-                timestamp: now.wall,
-                key: Some(&record.key),
-                value: record.value.as_deref(),
-                ..NewRecord::default()
-            });
-            appended.map_err(|_| ErrorCode::RecordListTooLarge)?;
-        }
-        let batch = builder.build();
+        let batch = build_batch(records, self.codec, now.wall)
+            .map_err(|_| ErrorCode::RecordListTooLarge)?;
         if batch.len() > hosted.rules().check.message_bytes_max {
             return Err(ErrorCode::RecordListTooLarge);
         }
@@ -258,17 +259,15 @@ impl Groups {
             let read = reader.read(next, self.load_bytes, reader.log_end(), true);
             let slice = read.map_err(|error| format!("{error:?}"))?;
             let file = slice.file.ok_or("a batch can't be found")?;
-            let bytes = file.read().map_err(|error| error.to_string())?;
-            let mut records = Vec::new();
+            let bytes = Bytes::from(file.read().map_err(|error| error.to_string())?);
             let from = next;
-            for batch in batches(bytes.into()) {
-                let batch = batch.map_err(|error| error.to_string())?;
-                next = batch.header().next_offset();
-                loaded_records(&batch, from, &mut records)?;
-            }
+            let last = batches(bytes.clone()).map_while(Result::ok).last();
+            next = last.map_or(from, |batch| batch.header().next_offset());
             if next == from {
                 return Err("a batch is cut".into());
             }
+            let mut records = read_batches(bytes, Limits::default())?;
+            records.retain(|record| record.offset >= from);
             count += records.len();
             let event = Event::Records {
                 shard,
@@ -290,45 +289,6 @@ impl Groups {
             high_watermark: hosted.partition.high_watermark(),
         })
     }
-}
-
-fn loaded_records(
-    batch: &Batch,
-    from: Offset,
-    records: &mut Vec<LoadedRecord>,
-) -> Result<(), String> {
-    let header = batch.header();
-    let producer_id = match header.is_transactional() {
-        true => header.producer_id(),
-        false => -1,
-    };
-    for record in batch.records(Limits::default()) {
-        let record = record.map_err(|error| error.to_string())?;
-        if record.offset < from {
-            continue;
-        }
-        let Some(key) = record.key else { continue };
-        let payload = match header.is_control() {
-            false => Payload::Data(KeyValue {
-                key,
-                value: record.value,
-            }),
-            true => match ControlType::of_key(&key) {
-                Some(ControlType::Commit) => Payload::EndTransaction { committed: true },
-                Some(ControlType::Abort) => Payload::EndTransaction { committed: false },
-                _ => continue,
-            },
-        };
-        records.push(LoadedRecord {
-            offset: record.offset,
-            producer_id: match header.is_control() {
-                true => header.producer_id(),
-                false => producer_id,
-            },
-            payload,
-        });
-    }
-    Ok(())
 }
 
 impl Mailbox for Groups {

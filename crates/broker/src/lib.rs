@@ -6,6 +6,7 @@
 //! made of.
 #![forbid(unsafe_code)]
 
+mod altering;
 mod api;
 mod auto_create;
 mod broker;
@@ -31,7 +32,7 @@ mod topic_rules;
 pub mod topics;
 mod waiters;
 
-pub use api::ListenerKind;
+pub use api::{ListenerKind, served_apis};
 pub use broker::{Broker, Hosted, TopicRules};
 pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
 pub use dirs::{Dir, Dirs};

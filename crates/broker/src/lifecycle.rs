@@ -218,7 +218,12 @@ impl Mailbox for Lifecycle {
             LifecycleEvent::Published(offset) => {
                 self.published = offset;
                 let waited_for = offset >= self.registered_at_offset;
-                if self.state == LifeState::CatchingUp && waited_for {
+                let waits = match self.state {
+                    LifeState::CatchingUp => waited_for,
+                    LifeState::Leaving => true,
+                    _ => false,
+                };
+                if waits {
                     self.beat(now, out);
                 }
             }

@@ -13,7 +13,10 @@ use milena_controller::{
 };
 use milena_image::{Image, Loader, Provenance, VersionedRecord};
 use milena_net::Frame;
-use milena_protocol::{DescribeQuorumRequest, MetadataRecord};
+use milena_protocol::{
+    DescribeQuorumRequest, MetadataRecord, alter_configs_response,
+    incremental_alter_configs_response,
+};
 use milena_raft::{
     Effect, Event, Fault, MetadataBatch, NotAppended, Raft, RaftRequest, RaftResponse, Retention,
     SnapshotId, SnapshotPolicy, walk,
@@ -38,6 +41,15 @@ const EVENTS_BEFORE_FLUSH_MAX: u32 = 64;
 #[derive(Clone, Debug)]
 pub enum Origin {
     Client(ReplyTo),
+    /// With the resources that the broker itself refused.
+    IncrementalAlterConfigs(
+        ReplyTo,
+        Vec<incremental_alter_configs_response::AlterConfigsResourceResponse>,
+    ),
+    AlterConfigs(
+        ReplyTo,
+        Vec<alter_configs_response::AlterConfigsResourceResponse>,
+    ),
     Lifecycle,
     ProducerIds,
     /// The answer is not looked at: the committed records tell.
@@ -46,6 +58,10 @@ pub enum Origin {
 
 /// What the mailbox is told.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event is moved once into its mailbox: a box would cost more than it saves"
+)]
 pub enum QuorumEvent {
     Request {
         origin: Origin,
@@ -93,6 +109,7 @@ pub struct Quorum {
     flush_wanted: bool,
     events_since_flush: u32,
     caught_up: bool,
+    stopping: bool,
     finished: bool,
 }
 
@@ -128,6 +145,7 @@ impl Quorum {
             flush_wanted: false,
             events_since_flush: 0,
             caught_up: false,
+            stopping: false,
             finished: false,
         };
         let done = quorum.carry_out(parts.opening, now, out);
@@ -157,7 +175,7 @@ impl Quorum {
                     info!(leader = id, epoch = leader.epoch.0, "quorum");
                     self.broker.set_active_controller(id);
                     if self.active.is_some_and(|epoch| epoch != leader.epoch) {
-                        self.step_down(leader.leader.map(|id| id.0));
+                        self.step_down(leader.leader.map(|id| id.0), out);
                     }
                 }
                 Effect::Committed { high_watermark } => self.hand_on(high_watermark, now, out)?,
@@ -173,12 +191,16 @@ impl Quorum {
         write_quorum_state(&*self.broker.dirs.disk, &self.dir, bytes)
     }
 
-    /// This node's controller is active no more. What was not committed is forgotten, answers included: the
-    /// clients ask again.
-    fn step_down(&mut self, leader: Option<i32>) {
+    /// This node's controller is active no more. In a quorum of one that happens only on the way out: otherwise
+    /// nobody would be left to lead, and the committed view has been given to the controller.
+    fn step_down(&mut self, leader: Option<i32>, out: &mut Outbox) {
         self.active = None;
         self.parked.clear();
         self.controller.on_resigned(leader);
+        if !self.stopping {
+            let why = "the only voter of the quorum lost its leadership".to_owned();
+            out.post(Post::Halt(why));
+        }
     }
 
     /// Reads what has been committed since the last time and hands it to the publisher and to the answers.
@@ -357,7 +379,7 @@ impl Quorum {
             Err(NotAppended::Fault(fault)) => return Err(fault),
             Err(other) => {
                 error!("the controller's records were not appended: {other:?}");
-                self.step_down(None);
+                self.step_down(None, out);
             }
         }
         self.carry_out(effects, now, out)
@@ -442,7 +464,10 @@ impl Quorum {
                     .step(Event::SnapshotFrozen(id), now, &mut effects)?;
                 self.retention.clean(self.raft.log_mut(), now)?;
             }
-            QuorumEvent::Stop => self.raft.step(Event::Stop, now, &mut effects)?,
+            QuorumEvent::Stop => {
+                self.stopping = true;
+                self.raft.step(Event::Stop, now, &mut effects)?;
+            }
         }
         self.carry_out(effects, now, out)
     }
@@ -470,6 +495,17 @@ fn answer(broker: &Broker, parked: Parked, out: &mut Outbox) {
             let frame = frame.unwrap_or_else(|why| panic!("{:?} v{}: {why}", to.api, to.version));
             out.replies.push((to, frame));
         }
+        (
+            Origin::IncrementalAlterConfigs(to, refused),
+            ControllerAnswer::IncrementalAlterConfigs(mut body),
+        ) => {
+            body.responses.extend(refused);
+            out.reply(to, &body);
+        }
+        (Origin::AlterConfigs(to, refused), ControllerAnswer::AlterConfigs(mut body)) => {
+            body.responses.extend(refused);
+            out.reply(to, &body);
+        }
         (Origin::Lifecycle, ControllerAnswer::BrokerRegistration(body)) => {
             out.post(LifecycleEvent::Registered(Box::new(body)));
         }
@@ -479,7 +515,8 @@ fn answer(broker: &Broker, parked: Parked, out: &mut Outbox) {
         (Origin::ProducerIds, ControllerAnswer::AllocateProducerIds(body)) => {
             producer_ids::on_block(broker, &body, out);
         }
-        (Origin::Lifecycle | Origin::ProducerIds | Origin::Nobody, _) => {}
+        // An answer of another kind than its request is not made.
+        (_, _) => {}
     }
 }
 

@@ -19,6 +19,7 @@ use milena_raft::{
     Endpoint, KRAFT_VERSIONS, Raft, RaftConfig, ReplicaKey, Retention, SnapshotPolicy, Voter,
     VoterSet,
 };
+use milena_records::{Codec, Compression};
 
 use crate::api::ListenerKind;
 use crate::broker::Broker;
@@ -484,7 +485,15 @@ fn groups(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Groups 
         ..GroupConfig::default()
     };
     let load_bytes = config.int("offsets.load.buffer.size").max(1) as u32;
-    Groups::new(broker.clone(), group_config, load_bytes, prng.fork())
+    let codec = match config.offsets_topic_compression_codec() {
+        1 => Compression::Gzip,
+        2 => Compression::Snappy,
+        3 => Compression::Lz4,
+        4 => Compression::Zstd,
+        _ => Compression::None,
+    };
+    let codec = Codec::of(codec);
+    Groups::new(broker.clone(), group_config, load_bytes, codec, prng.fork())
 }
 
 /// The records that an empty metadata log begins with.

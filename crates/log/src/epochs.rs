@@ -80,13 +80,24 @@ impl LeaderEpochs {
         Some(self.entries[higher.checked_sub(1)?].epoch)
     }
 
-    /// Where `epoch` begins.
-    pub fn start_of(&self, epoch: Epoch) -> Option<Offset> {
-        let at = self
-            .entries
-            .binary_search_by_key(&epoch, |entry| entry.epoch)
-            .ok()?;
-        Some(self.entries[at].start_offset)
+    /// Learns from a record at `offset` that `epoch` wrote it: entries that say otherwise go, later ones stay.
+    pub fn learn(&mut self, epoch: Epoch, offset: Offset) {
+        if self.epoch_for(offset) == Some(epoch) {
+            return;
+        }
+        self.entries
+            .retain(|entry| (entry.epoch > epoch) == (entry.start_offset > offset));
+        if self.epoch_for(offset) != Some(epoch) {
+            let at = self.entries.partition_point(|entry| entry.epoch < epoch);
+            let start_offset = offset;
+            self.entries.insert(
+                at,
+                EpochEntry {
+                    epoch,
+                    start_offset,
+                },
+            );
+        }
     }
 
     /// The epoch before `epoch` among those known.
@@ -194,5 +205,26 @@ mod tests {
         assert_eq!(from_end.epoch_for(Offset(10)), Some(Epoch(2)));
         assert_eq!(from_end.previous(Epoch(2)), Some(Epoch(1)));
         assert_eq!(from_end.previous(Epoch(1)), None);
+    }
+
+    #[test]
+    fn a_record_tells_the_epoch_that_wrote_it() {
+        let entries = [(0, 0), (2, 10), (5, 20)];
+        let learned = |epoch, offset| {
+            let mut epochs = LeaderEpochs::default();
+            for (epoch, start) in entries {
+                epochs.assign(Epoch(epoch), Offset(start));
+            }
+            epochs.learn(Epoch(epoch), Offset(offset));
+            let pairs = epochs.entries.iter();
+            pairs
+                .map(|entry| (entry.epoch.0, entry.start_offset.0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(learned(2, 15), entries);
+        assert_eq!(learned(0, 12), [(0, 0), (5, 20)]);
+        assert_eq!(learned(2, 5), [(0, 0), (2, 5), (5, 20)]);
+        assert_eq!(learned(1, 15), [(0, 0), (1, 15), (5, 20)]);
+        assert_eq!(learned(7, 18), [(0, 0), (2, 10), (7, 18)]);
     }
 }

@@ -45,6 +45,8 @@ pub struct LogDir {
     log_starts: BTreeMap<TopicPartition, Offset>,
     high_watermarks: BTreeMap<TopicPartition, Offset>,
     warnings: Vec<String>,
+    /// The recovery point checkpoint is damaged.
+    recovery_points_lost: bool,
 }
 
 impl LogDir {
@@ -82,6 +84,7 @@ impl LogDir {
             log_starts: BTreeMap::new(),
             high_watermarks: BTreeMap::new(),
             warnings: Vec::new(),
+            recovery_points_lost: false,
         })
     }
 
@@ -94,6 +97,7 @@ impl LogDir {
 
     fn try_load(&mut self) -> io::Result<()> {
         self.recovery_points = self.read_checkpoint(RECOVERY_POINT_CHECKPOINT)?;
+        self.recovery_points_lost = !self.warnings.is_empty();
         self.log_starts = self.read_checkpoint(LOG_START_CHECKPOINT)?;
         self.high_watermarks = self.read_checkpoint(REPLICATION_CHECKPOINT)?;
         let marker = self.path.join(clean_shutdown::FILE);
@@ -157,9 +161,13 @@ impl LogDir {
                 .unwrap_or(Offset::ZERO)
                 .max(Offset::ZERO)
         };
+        let recovery_point = match self.recovery_points_lost {
+            true => Offset::NONE,
+            false => of(&self.recovery_points),
+        };
         OpenHints {
             clean: self.clean,
-            recovery_point: of(&self.recovery_points),
+            recovery_point,
             log_start: of(&self.log_starts),
         }
     }

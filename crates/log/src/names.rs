@@ -43,12 +43,11 @@ impl FileKind {
         FileKind::TxnIndex,
         FileKind::ProducerSnapshot,
     ];
-    /// The files of one segment, the log last: while it is there, the segment is.
-    pub(crate) const SEGMENT: [FileKind; 4] = [
+    /// What lies beside a segment's log file; without that it means nothing.
+    pub(crate) const INDEXES: [FileKind; 3] = [
         FileKind::OffsetIndex,
         FileKind::TimeIndex,
         FileKind::TxnIndex,
-        FileKind::Log,
     ];
 
     pub fn suffix(self) -> &'static str {

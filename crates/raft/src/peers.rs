@@ -111,6 +111,11 @@ impl Peers {
             .insert(id, Connection::BackingOff { until });
     }
 
+    /// Forgets what is under way to this peer.
+    pub fn forget(&mut self, id: BrokerId) {
+        self.connections.remove(&id);
+    }
+
     /// Forgets what is under way: answers that come later are not looked at.
     pub fn reset(&mut self) {
         self.connections.clear();

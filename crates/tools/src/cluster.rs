@@ -27,7 +27,7 @@ const CONFIG: Arg = arg(
     "Properties for the client, by Kafka's names.",
 );
 
-const TOOL: Tool = Tool {
+pub(crate) const TOOL: Tool = Tool {
     name: "kafka-cluster",
     about: "Shows a cluster's id and endpoints, and unregisters brokers.",
     commands: &[

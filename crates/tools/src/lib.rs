@@ -11,6 +11,7 @@ mod connect;
 mod console_consumer;
 mod console_producer;
 mod consumer_groups;
+mod dump_log;
 mod exceptions;
 mod filter;
 mod options;
@@ -18,6 +19,8 @@ mod say;
 mod storage;
 mod subcommands;
 mod topics;
+#[cfg(test)]
+mod transcripts;
 
 use std::ffi::OsString;
 
@@ -39,6 +42,7 @@ tools! {
     "kafka-console-consumer" => console_consumer::main,
     "kafka-console-producer" => console_producer::main,
     "kafka-consumer-groups" => consumer_groups::main,
+    "kafka-dump-log" => dump_log::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
 }

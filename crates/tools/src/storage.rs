@@ -18,7 +18,7 @@ use crate::subcommands::{Arg, Command, Parsed, Refused, Tool, arg};
 
 const CONFIG: Arg = arg("config", 'c', "The server's properties file.").required();
 
-const TOOL: Tool = Tool {
+pub(crate) const TOOL: Tool = Tool {
     name: "kafka-storage",
     about: "Formats a node's log directories and shows what is in them.",
     commands: &[

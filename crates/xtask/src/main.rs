@@ -2,18 +2,45 @@
 //! and compares what they say. Start at the table in [`main`].
 #![forbid(unsafe_code)]
 
+mod arrows;
+mod bench;
+mod compat;
+mod files;
 mod interop;
+mod tidy;
 
 use std::process::ExitCode;
 
 /// A task and the rest of the command line.
 type Task = fn(&[String]) -> Result<(), String>;
 
-const TASKS: &[(&str, &str, Task)] = &[(
-    "interop",
-    "[PART…]  compare with Apache Kafka itself, all parts or the named ones",
-    interop::run,
-)];
+const TASKS: &[(&str, &str, Task)] = &[
+    (
+        "tidy",
+        "[--update]  the rules of style that a machine can keep; --update writes the list of exceptions anew",
+        tidy::run,
+    ),
+    (
+        "arrows",
+        "no crate depends on one of its own row or above",
+        arrows::run,
+    ),
+    (
+        "compat",
+        "writes KAFKA.md: which APIs, tools and keys of Kafka are here",
+        compat::run,
+    ),
+    (
+        "bench",
+        "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help)",
+        bench::run,
+    ),
+    (
+        "interop",
+        "[PART…]  compare with Apache Kafka itself, all parts or the named ones",
+        interop::run,
+    ),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -52,7 +52,7 @@ macro_rules! apis {
                 $(ApiKey::$forwarded => match decode(incoming) {
                     Ok(request) => {
                         let request = ControllerRequest::$forwarded(request);
-                        to_controller(broker, ctx, request, out)
+                        to_controller(broker, ctx, Origin::Client(ctx.to), request, out)
                     }
                     Err(reply) => reply,
                 },)*
@@ -81,11 +81,12 @@ fn to_groups(ctx: &Ctx, request: GroupRequest, out: &mut Outbox) -> Reply {
 fn to_controller(
     broker: &Broker,
     ctx: &Ctx,
+    origin: Origin,
     request: ControllerRequest,
     out: &mut Outbox,
 ) -> Reply {
     out.post(QuorumEvent::Request {
-        origin: Origin::Client(ctx.to),
+        origin,
         request,
         context: RequestContext {
             version: ctx.version(),
@@ -123,6 +124,13 @@ pub(crate) fn serves(kind: ListenerKind, api: ApiKey, version: i16) -> bool {
     here && api.has_version(version)
 }
 
+/// What is served on a kind of listener: each API with its lowest and highest version, ascending by key.
+pub fn served_apis(kind: ListenerKind) -> Vec<(ApiKey, i16, i16)> {
+    let here = all().filter(|api| serves(kind, *api, api.max_version()));
+    here.map(|api| (api, api.min_version(), api.max_version()))
+        .collect()
+}
+
 apis! {
     served {
         Produce => produce on Brokers;
@@ -135,6 +143,8 @@ apis! {
         InitProducerId => init_producer_id on Brokers;
         OffsetForLeaderEpoch => offset_for_leader_epoch on Brokers;
         DescribeConfigs => describe_configs on Both;
+        AlterConfigs => alter_configs on Both;
+        IncrementalAlterConfigs => incremental_alter_configs on Both;
         DescribeLogDirs => describe_log_dirs on Brokers;
         DescribeQuorum => describe_quorum on Both;
         DescribeCluster => describe_cluster on Both;
@@ -157,9 +167,7 @@ apis! {
     forwarded {
         CreateTopics on Both;
         DeleteTopics on Both;
-        AlterConfigs on Both;
         CreatePartitions on Both;
-        IncrementalAlterConfigs on Both;
         ListPartitionReassignments on Both;
         AlterPartition on Controllers;
         UpdateFeatures on Both;

@@ -138,6 +138,7 @@ impl Produce<'_> {
             _ => return Err(ErrorCode::InvalidRecord.into()),
         };
         let now = self.ctx.now;
+        hosted.partition.leader_view()?;
         let batch = check(bytes, &self.options(hosted), now.wall)?;
         if batch.header().is_transactional() {
             let why = "transactions are not served yet".into();

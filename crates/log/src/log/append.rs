@@ -306,6 +306,7 @@ impl Log {
         if self.producers.first_unstable_offset() != self.shared.first_unstable() {
             self.publish_first_unstable();
         }
+        self.indexes_dirty = true;
         self.publish_log_end();
         self.producers.set_end(self.log_end());
     }

@@ -8,6 +8,7 @@ use milena_base::{Instant, Now, Offset, Timestamp};
 
 use crate::error::Fault;
 use crate::log::{Deletion, Flush, Log, Segments};
+use crate::names::FileKind;
 use crate::segment::{Segment, rename_to_deleted};
 
 /// What retention did.
@@ -132,7 +133,9 @@ impl Log {
         self.publish_first_unstable();
     }
 
-    /// Renames the files of segments that have left the view, and of their producer snapshots.
+    /// Renames the files of segments that have left the view, and of their producer snapshots. First the log files,
+    /// durably: an index without its log is removed at the next start, but a log that a power cut brought back
+    /// without its transaction index would show aborted records as committed.
     pub(crate) fn delete_files(
         &mut self,
         gone: &[Arc<Segment>],
@@ -142,12 +145,21 @@ impl Log {
         let mut paths = Vec::new();
         for segment in gone {
             segment.close_files();
-            let renamed = rename_to_deleted(&env, segment.base());
+            let renamed = rename_to_deleted(&env, segment.base(), &[FileKind::Log]);
+            paths.extend(self.guard(renamed)?);
+        }
+        if !paths.is_empty() {
+            let synced = env.disk.sync_dir(&env.dir);
+            self.guard(synced)?;
+        }
+        for segment in gone {
+            let renamed = rename_to_deleted(&env, segment.base(), &FileKind::INDEXES);
             paths.extend(self.guard(renamed)?);
             let snapshot = self.snapshots.rename_to_deleted(&env, segment.base());
             paths.extend(self.guard(snapshot)?);
         }
         if !paths.is_empty() {
+            self.dir_version.change();
             let due = now + self.options.file_delete_delay;
             self.deletions.push(Deletion { due, paths });
         }

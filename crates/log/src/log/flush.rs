@@ -3,14 +3,14 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_base::{Instant, Offset};
 use milena_disk::{File, replace};
 
 use crate::checkpoint::format_epochs;
 use crate::error::Fault;
-use crate::log::Log;
+use crate::log::{Log, Versions};
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::segment::{Env, Segment};
 
@@ -22,10 +22,13 @@ pub struct Flush {
     upto: Offset,
     generation: u64,
     /// Versions of the epochs, the directory and its entry that are durable when the flush has run.
-    versions: [u64; 3],
+    versions: [u64; 4],
     /// Text of the leader epoch checkpoint, if it has changed.
     epochs: Option<String>,
+    epochs_written: Arc<Mutex<u64>>,
     files: Vec<Arc<dyn File>>,
+    /// Closed segments whose indexes are among the files.
+    sealed: Vec<Offset>,
     dirs: Vec<PathBuf>,
 }
 
@@ -52,8 +55,8 @@ impl Flush {
 
     fn sync(&self) -> io::Result<()> {
         if let Some(text) = &self.epochs {
-            let path = self.env.dir.join(LEADER_EPOCH_CHECKPOINT);
-            replace(&*self.env.disk, &path, text.as_bytes())?;
+            let [version, ..] = self.versions;
+            write_epochs(&self.env, text, version, &self.epochs_written)?;
         }
         for file in &self.files {
             file.sync_data()?;
@@ -63,6 +66,17 @@ impl Flush {
         }
         Ok(())
     }
+}
+
+/// Flushes may run side by side: none writes over what one that was prepared later has written.
+fn write_epochs(env: &Env, text: &str, version: u64, written: &Mutex<u64>) -> io::Result<()> {
+    let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+    if *written < version {
+        let path = env.dir.join(LEADER_EPOCH_CHECKPOINT);
+        replace(&*env.disk, &path, text.as_bytes())?;
+        *written = version;
+    }
+    Ok(())
 }
 
 impl Log {
@@ -78,10 +92,13 @@ impl Log {
             &mut self.epochs_version,
             &mut self.dir_version,
             &mut self.parent_version,
+            &mut self.cut_version,
         ];
         for (part, version) in parts.into_iter().zip(flush.versions) {
             part.durable = part.durable.max(version);
         }
+        self.snapshots.synced(&flush.files);
+        self.sealed.retain(|base| !flush.sealed.contains(base));
         let overtaken = flush.generation != self.shared.generation.current();
         if !overtaken && flush.upto > self.recovery_point() {
             self.set_recovery_point(flush.upto.min(self.log_end()));
@@ -92,8 +109,7 @@ impl Log {
     pub(crate) fn write_epochs(&mut self) -> Result<(), Fault> {
         let version = self.epochs_version.current;
         let text = format_epochs(&self.shared.epochs.load());
-        let path = self.dir().join(LEADER_EPOCH_CHECKPOINT);
-        let written = replace(&*self.shared.env.disk, &path, text.as_bytes());
+        let written = write_epochs(&self.shared.env, &text, version, &self.epochs_written);
         self.guard(written)?;
         self.epochs_version.durable = version;
         Ok(())
@@ -136,19 +152,33 @@ impl Log {
     ) -> Result<Option<Flush>, Fault> {
         self.check_writable()?;
         let from = self.recovery_point();
-        if upto <= from && !self.epochs_version.is_dirty() && files.is_empty() {
+        let versions = self.versions();
+        files.extend(self.snapshots.unsynced());
+        if upto <= from
+            && files.is_empty()
+            && self.sealed.is_empty()
+            && !versions.iter().any(|part| part.is_dirty())
+        {
             return Ok(None);
         }
         let segments = self.shared.segments.load_full();
+        self.sealed.retain(|base| {
+            let closed = |segment: &Arc<Segment>| !Arc::ptr_eq(segment, &self.active);
+            segments
+                .iter()
+                .any(|segment| segment.base() == *base && closed(segment))
+        });
+        let sealed = self.sealed.clone();
         let first = segments
             .partition_point(|segment| segment.base() <= from)
             .saturating_sub(1);
-        for segment in segments[first..]
-            .iter()
-            .filter(|segment| segment.base() < upto)
-        {
-            let synced = self.files_of(segment);
-            files.extend(self.guard(synced)?);
+        for (index, segment) in segments.iter().enumerate() {
+            let unflushed = index >= first && segment.base() < upto;
+            let is_cut = self.cut_version.is_dirty() && Arc::ptr_eq(segment, &self.active);
+            if unflushed || is_cut || sealed.contains(&segment.base()) {
+                let synced = self.files_of(segment);
+                files.extend(self.guard(synced)?);
+            }
         }
         let env = Arc::clone(&self.shared.env);
         let mut dirs = Vec::new();
@@ -159,19 +189,29 @@ impl Log {
             dirs.extend(env.dir.parent().map(PathBuf::from));
         }
         let epochs = self.shared.epochs.load();
-        let parts = [self.epochs_version, self.dir_version, self.parent_version];
         Ok(Some(Flush {
             env,
             upto,
             generation: self.shared.generation.current(),
-            versions: parts.map(|part| part.current),
+            versions: versions.map(|part| part.current),
             epochs: self
                 .epochs_version
                 .is_dirty()
                 .then(|| format_epochs(&epochs)),
+            epochs_written: Arc::clone(&self.epochs_written),
             files,
+            sealed,
             dirs,
         }))
+    }
+
+    fn versions(&self) -> [Versions; 4] {
+        [
+            self.epochs_version,
+            self.dir_version,
+            self.parent_version,
+            self.cut_version,
+        ]
     }
 
     /// The active segment's indexes are rebuilt after a crash, since it holds the recovery point; so only its

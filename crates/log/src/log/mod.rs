@@ -10,8 +10,8 @@ mod snapshots;
 mod truncate;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use milena_base::{Epoch, ErrorCode, Instant, Offset, TopicPartition, Uuid};
@@ -114,10 +114,19 @@ pub struct Log {
     snapshots: snapshots::Snapshots,
     topic_id: Option<Uuid>,
     epochs_version: Versions,
+    /// Version of the newest checkpoint of the epochs that a flush has written.
+    epochs_written: Arc<Mutex<u64>>,
     /// Of the directory: each file that is made in it counts one up.
     dir_version: Versions,
     /// Of the directory's own entry in its parent.
     parent_version: Versions,
+    /// Of the active segment's length, which a truncation or a recovery has cut.
+    cut_version: Versions,
+    /// Closed segments whose indexes may not be durable. The recovery point does not speak of them: it may have
+    /// passed a segment before that was closed.
+    sealed: Vec<Offset>,
+    /// The active segment's indexes may not be durable, which only a clean stop asks for.
+    indexes_dirty: bool,
     last_flush: Instant,
     deletions: Vec<Deletion>,
     /// Why nothing may be written any more.

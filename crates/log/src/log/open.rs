@@ -19,7 +19,7 @@ use crate::error::Fault;
 use crate::log::recover::{Rebuilt, epochs_of, load_producers, recover_segment};
 use crate::log::snapshots::Snapshots;
 use crate::log::{Log, Segments, Shared, Versions};
-use crate::names::{LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
+use crate::names::{FileKind, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::options::LogOptions;
 use crate::partition_metadata;
 use crate::producers::ProducerState;
@@ -34,7 +34,7 @@ pub(crate) const TEXT_BYTES_MAX: u64 = 16 << 20;
 pub struct OpenHints {
     /// The directory was stopped cleanly: nothing needs recovery.
     pub clean: bool,
-    /// From the recovery point checkpoint; 0 where it says nothing.
+    /// From the recovery point checkpoint; 0 where it says nothing of the partition, −1 where it cannot be read.
     pub recovery_point: Offset,
     /// From the log start checkpoint; 0 where it says nothing.
     pub log_start: Offset,
@@ -76,6 +76,7 @@ struct Loader<'a> {
     epochs: LeaderEpochs,
     epochs_dirty: bool,
     producers: Option<ProducerState>,
+    recovered: Vec<Offset>,
     opened: Opened,
 }
 
@@ -122,6 +123,7 @@ impl Loader<'_> {
             epochs: LeaderEpochs::default(),
             epochs_dirty: created,
             producers: None,
+            recovered: Vec::new(),
             opened: Opened {
                 created,
                 ..Opened::default()
@@ -185,7 +187,7 @@ impl Loader<'_> {
             let unflushed = index >= unflushed_from;
             if unflushed || self.damaged.contains(&self.segments[index].base()) {
                 let truncated = self.recover_at(index)?;
-                if truncated > 0 && unflushed {
+                if unflushed && (truncated > 0 || self.is_gap_behind(index)) {
                     self.drop_segments_from(index + 1)?;
                 }
             } else {
@@ -194,6 +196,17 @@ impl Loader<'_> {
             index += 1;
         }
         Ok(())
+    }
+
+    /// Whether the next segment does not begin where this one, just recovered, ends: a power cut took whole batches
+    /// between them. In a compacted log that is no sign of a loss.
+    fn is_gap_behind(&self, index: usize) -> bool {
+        let end = self.segments[index].next_offset();
+        let next = self.segments.get(index + 1).map(|next| next.base());
+        // Of what was deleted some may be back, with gaps: it lies before the start, or before the recovery point.
+        let unflushed =
+            |next| next > self.hints.log_start && self.hints.recovery_point >= Offset::ZERO;
+        !self.options.cleanup.compact && next.is_some_and(|next| next != end && unflushed(next))
     }
 
     fn recover_at(&mut self, index: usize) -> io::Result<u64> {
@@ -210,6 +223,7 @@ impl Loader<'_> {
         self.epochs_dirty |= self.epochs != epochs_before;
         self.snapshots.take(&self.env, &producers)?;
         self.producers = Some(producers);
+        self.recovered.push(segment.base());
         self.opened.recovered_segments += 1;
         self.opened.recovered_bytes += size;
         self.opened.truncated_bytes += truncated;
@@ -236,7 +250,8 @@ impl Loader<'_> {
     fn drop_segments_from(&mut self, index: usize) -> io::Result<()> {
         for segment in self.segments.split_off(index) {
             segment.close_files();
-            rename_to_deleted(&self.env, segment.base())?;
+            rename_to_deleted(&self.env, segment.base(), &FileKind::INDEXES)?;
+            rename_to_deleted(&self.env, segment.base(), &[FileKind::Log])?;
             self.snapshots
                 .rename_to_deleted(&self.env, segment.base())?;
             self.opened.dropped_segments += 1;
@@ -335,6 +350,7 @@ impl Loader<'_> {
             producers,
             snapshots: self.snapshots,
             topic_id,
+            recovered: self.recovered,
             epochs_dirty: self.epochs_dirty,
             unsynced: !self.hints.clean || self.opened.created,
             now: self.now,
@@ -347,7 +363,8 @@ impl Loader<'_> {
             // A log from before there were snapshots, or an empty one: it has no producers.
             return Ok(ProducerState::starting_at(next));
         }
-        self.snapshots.remove_outside(&self.env, start, next)?;
+        let first = self.segments.first().map_or(start, |first| first.base());
+        self.snapshots.remove_outside(&self.env, first, next)?;
         if let Some(producers) = self.producers.take().filter(|state| state.end() == next) {
             return Ok(producers);
         }
@@ -372,6 +389,7 @@ struct Parts {
     producers: ProducerState,
     snapshots: Snapshots,
     topic_id: Option<Uuid>,
+    recovered: Vec<Offset>,
     epochs_dirty: bool,
     unsynced: bool,
     now: Now,
@@ -390,6 +408,10 @@ impl Parts {
             epochs_version: Versions::new(self.epochs_dirty),
             dir_version: Versions::new(self.unsynced),
             parent_version: Versions::new(self.unsynced),
+            cut_version: Versions::new(self.unsynced),
+            epochs_written: Arc::default(),
+            sealed: self.recovered,
+            indexes_dirty: self.unsynced,
             last_flush: now,
             deletions: Vec::new(),
             broken: None,

@@ -54,13 +54,12 @@ pub(crate) struct Rebuilt<'a> {
 }
 
 impl Rebuilt<'_> {
-    /// The checkpoint may be from before a truncation: what a batch says goes before it.
+    /// The checkpoint may be from before a truncation, or from after one that was lost: what a batch says goes before
+    /// it.
     fn note_epoch(&mut self, batch: &BatchView) {
         let base = batch.base_offset.max(self.log_start);
-        let known = self.epochs.start_of(batch.leader_epoch);
-        let right = known.is_some_and(|start| start <= base);
-        if batch.leader_epoch >= Epoch::ZERO && batch.last_offset >= self.log_start && !right {
-            self.epochs.assign(batch.leader_epoch, base);
+        if batch.leader_epoch >= Epoch::ZERO && batch.last_offset >= self.log_start {
+            self.epochs.learn(batch.leader_epoch, base);
         }
     }
 }
@@ -154,7 +153,8 @@ impl Log {
     pub(crate) fn rebuild_producers(&mut self, now: Now) -> io::Result<()> {
         let env = Arc::clone(&self.shared.env);
         let (start, end) = (self.log_start(), self.log_end());
-        self.snapshots.remove_outside(&env, start, end)?;
+        let first = self.first_segment_base();
+        self.snapshots.remove_outside(&env, first, end)?;
         let segments = self.shared.segments.load_full();
         self.producers = load_producers(
             &env,

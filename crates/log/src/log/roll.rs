@@ -24,17 +24,41 @@ impl Log {
         }
         let sealed = self.active.seal();
         self.guard(sealed)?;
+        self.sealed.push(self.active.base());
         self.producers.set_end(base);
         let env = Arc::clone(&self.shared.env);
-        let snapshot = self.snapshots.take(&env, &self.producers);
-        let snapshot = self.guard(snapshot)?;
+        let taken = self.snapshots.take(&env, &self.producers);
+        self.guard(taken)?;
+        self.settle_active()?;
         let created = Segment::create(&env, base);
         let segment = Arc::new(self.guard(created)?);
         self.dir_version.change();
         let mut segments = Segments::clone(&self.shared.segments.load());
         segments.push(Arc::clone(&segment));
         self.activate(segments, segment, now);
-        self.start_flush_upto(base, snapshot.into_iter().collect())
+        self.start_flush_upto(base, Vec::new())
+    }
+
+    /// What must be durable before there is a segment behind this one, since no recovery would find it missing:
+    /// that it exists, if it is the first (a gap shows that a later one is lost); and where the recovery point is at
+    /// its end already, so that a recovery begins behind it, its indexes and the producers at its end.
+    fn settle_active(&mut self) -> Result<(), Fault> {
+        let is_first = self.shared.segments.load().len() == 1 && self.dir_version.is_dirty();
+        let is_flushed = self.recovery_point() == self.log_end();
+        if is_flushed {
+            let files = self.active.files_to_sync();
+            let mut files = self.guard(files)?;
+            files.extend(self.snapshots.unsynced());
+            let synced = files.iter().try_for_each(|file| file.sync_data());
+            self.guard(synced)?;
+            self.snapshots.synced(&files);
+        }
+        if is_first || is_flushed {
+            let synced = self.shared.env.disk.sync_dir(self.dir());
+            self.guard(synced)?;
+            self.dir_version.durable = self.dir_version.current;
+        }
+        Ok(())
     }
 
     /// Makes `active`, the last of `segments`, the one that is appended to.
@@ -52,13 +76,14 @@ impl Log {
         let sealed = self.active.seal();
         self.guard(sealed)?;
         let env = Arc::clone(&self.shared.env);
-        let snapshot = self.snapshots.take(&env, &self.producers);
-        let snapshot = self.guard(snapshot)?;
-        if snapshot.is_some() {
+        let taken = self.snapshots.take(&env, &self.producers);
+        if self.guard(taken)? {
             self.dir_version.change();
         }
-        let mut files: Vec<_> = snapshot.into_iter().collect();
-        if self.recovery_point() < self.log_end() {
+        let mut files = Vec::new();
+        if self.indexes_dirty {
+            // A transaction index may be new.
+            self.dir_version.change();
             let active = self.active.files_to_sync();
             files.extend(self.guard(active)?);
         }

@@ -1,8 +1,9 @@
 //! The producer snapshot files beside the segments: when one is written, kept, dropped and read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use milena_base::{Offset, Timestamp};
 use milena_disk::{File, OpenMode, read_all};
@@ -18,6 +19,8 @@ const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
     offsets: BTreeSet<Offset>,
+    /// Files that no finished flush has synced.
+    unsynced: BTreeMap<Offset, Arc<dyn File>>,
     /// No snapshot is written unless the state has moved beyond this.
     last: Offset,
 }
@@ -26,6 +29,7 @@ impl Snapshots {
     pub(crate) fn new(offsets: BTreeSet<Offset>) -> Snapshots {
         Snapshots {
             offsets,
+            unsynced: BTreeMap::new(),
             last: Offset::ZERO,
         }
     }
@@ -44,18 +48,19 @@ impl Snapshots {
             .try_for_each(|offset| self.remove(env, offset))
     }
 
-    /// Drops the files of offsets that are not in the log.
+    /// Drops the files of offsets that are not in the log, whose first segment has the base `first`. A file at that
+    /// base stays also where the log starts behind it: a recovery that is interrupted needs it again.
     pub(crate) fn remove_outside(
         &mut self,
         env: &Env,
-        start: Offset,
+        first: Offset,
         end: Offset,
     ) -> io::Result<()> {
         let outside: Vec<Offset> = self
             .offsets
             .iter()
             .copied()
-            .filter(|offset| *offset > end || *offset <= start)
+            .filter(|offset| *offset > end || *offset < first)
             .collect();
         outside
             .into_iter()
@@ -64,6 +69,7 @@ impl Snapshots {
 
     fn remove(&mut self, env: &Env, offset: Offset) -> io::Result<()> {
         self.offsets.remove(&offset);
+        self.unsynced.remove(&offset);
         match env
             .disk
             .remove_file(&FileKind::ProducerSnapshot.path(&env.dir, offset))
@@ -82,6 +88,7 @@ impl Snapshots {
         if !self.offsets.remove(&offset) {
             return Ok(None);
         }
+        self.unsynced.remove(&offset);
         let path = FileKind::ProducerSnapshot.path(&env.dir, offset);
         let target = deleted_name(&path);
         match env.disk.rename(&path, &target) {
@@ -126,14 +133,10 @@ impl Snapshots {
         Ok(ProducerState::starting_at(log_start))
     }
 
-    /// Writes a snapshot where the state has moved since the last one. Returns its file, not yet synced.
-    pub(crate) fn take(
-        &mut self,
-        env: &Env,
-        state: &ProducerState,
-    ) -> io::Result<Option<std::sync::Arc<dyn File>>> {
+    /// Writes a snapshot where the state has moved since the last one; it waits to be synced. Whether it did.
+    pub(crate) fn take(&mut self, env: &Env, state: &ProducerState) -> io::Result<bool> {
         if state.end() <= self.last {
-            return Ok(None);
+            return Ok(false);
         }
         let path = FileKind::ProducerSnapshot.path(&env.dir, state.end());
         let file = env.disk.open(&path, OpenMode::Create)?;
@@ -147,8 +150,20 @@ impl Snapshots {
             return Err(error);
         }
         self.offsets.insert(state.end());
+        self.unsynced.insert(state.end(), file);
         self.last = state.end();
-        Ok(Some(file))
+        Ok(true)
+    }
+
+    /// What a flush has to sync.
+    pub(crate) fn unsynced(&self) -> Vec<Arc<dyn File>> {
+        self.unsynced.values().cloned().collect()
+    }
+
+    /// A flush has synced these files.
+    pub(crate) fn synced(&mut self, files: &[Arc<dyn File>]) {
+        let is_synced = |file: &Arc<dyn File>| files.iter().any(|synced| Arc::ptr_eq(synced, file));
+        self.unsynced.retain(|_, file| !is_synced(file));
     }
 
     /// The log's start has moved.

@@ -40,16 +40,20 @@ impl Log {
         let gone = segments.split_off(kept);
         let active = Arc::clone(&segments[kept - 1]);
         self.lower_ends(offset);
+        self.delete_from_end(&gone, now)?;
         let cut = active.truncate_to(offset);
         self.guard(cut)?;
         self.activate(segments, active, now);
-        self.delete_files(&gone, now.mono)?;
         self.update_epochs(|epochs| epochs.truncate_from_end(offset));
         let start = self.log_start().min(offset);
         self.set_log_start(start);
         let rebuilt = self.rebuild_producers(now);
         self.guard(rebuilt)?;
         self.publish_first_unstable();
+        // Files of the end that was cut off would be taken for records if a power cut brought them back.
+        self.dir_version.change();
+        self.cut_version.change();
+        self.indexes_dirty = true;
         self.generation_bump_after_cut();
         self.write_epochs()
     }
@@ -60,7 +64,7 @@ impl Log {
         self.shared.generation.bump();
         let gone = self.shared.segments.load_full();
         let env = Arc::clone(&self.shared.env);
-        self.delete_files(&gone, now.mono)?;
+        self.delete_from_end(&gone, now)?;
         let cleared = self.snapshots.clear(&env);
         self.guard(cleared)?;
         let created = Segment::create(&env, offset);
@@ -78,6 +82,14 @@ impl Log {
         self.publish_first_unstable();
         self.generation_bump_after_cut();
         self.write_epochs()
+    }
+
+    /// Durably one after another, the last first: at any moment what is left on the disk has no gap, which below the
+    /// recovery point nobody would look for.
+    fn delete_from_end(&mut self, gone: &[Arc<Segment>], now: Now) -> Result<(), Fault> {
+        let mut last_first = gone.iter().rev();
+        last_first
+            .try_for_each(|segment| self.delete_files(std::slice::from_ref(segment), now.mono))
     }
 
     /// What readers and recovery go by falls before the bytes do.

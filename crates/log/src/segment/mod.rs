@@ -359,10 +359,14 @@ impl Segment {
     }
 }
 
-/// Renames a segment's files to `.deleted`; they are removed later, by [`remove_files`]. Returns the new names.
-pub(crate) fn rename_to_deleted(env: &Env, base: Offset) -> io::Result<Vec<PathBuf>> {
+/// Renames these files of a segment to `.deleted`; they are removed later, by [`remove_files`]. Returns the new names.
+pub(crate) fn rename_to_deleted(
+    env: &Env,
+    base: Offset,
+    kinds: &[FileKind],
+) -> io::Result<Vec<PathBuf>> {
     let mut renamed = Vec::new();
-    for kind in FileKind::SEGMENT {
+    for kind in kinds {
         let path = kind.path(&env.dir, base);
         let target = deleted_name(&path);
         match env.disk.rename(&path, &target) {

@@ -42,6 +42,7 @@ impl Raft {
         let Some(from) = self.peers.settle(correlation, result.is_err(), now.mono) else {
             return Ok(());
         };
+        let before = self.leader_and_epoch();
         let understood = match result {
             Ok(RaftResponse::Vote(response)) => self.on_voted(from, response, now, out)?,
             Ok(RaftResponse::BeginQuorumEpoch(response)) => {
@@ -62,7 +63,8 @@ impl Raft {
                 true
             }
         };
-        if !understood {
+        // Where there is news, the next request goes out at once.
+        if !understood && self.leader_and_epoch() == before {
             self.peers.pause(from, now.mono);
         }
         Ok(())
@@ -88,11 +90,13 @@ impl Raft {
             error,
             Some(ErrorCode::FencedLeaderEpoch | ErrorCode::NotLeaderOrFollower)
         );
-        let news = epoch > self.epoch || stale || leader.is_some();
+        let told = self.epoch;
+        let news = epoch > told || stale || leader.is_some();
         if news && !self.learn(epoch, leader, endpoint, now, out)? {
             return Ok(false);
         }
-        Ok(epoch == self.epoch && !stale)
+        // What was asked in an older epoch is answered in it.
+        Ok(epoch == told && !stale)
     }
 
     fn on_voted(
@@ -215,8 +219,9 @@ impl Raft {
             partition.current_leader.leader_epoch,
             endpoints,
         );
+        let accepted = common.error == Some(ErrorCode::None);
         if !self.take_common(common, now, out)? {
-            return Ok(true);
+            return Ok(accepted);
         }
         self.on_fetched(from, partition, now, out)
     }
@@ -242,8 +247,9 @@ impl Raft {
             part.current_leader.leader_epoch,
             endpoints,
         );
+        let accepted = common.error == Some(ErrorCode::None);
         if !self.take_common(common, now, out)? {
-            return Ok(true);
+            return Ok(accepted);
         }
         self.on_snapshot_fetched(part, now, out)
     }

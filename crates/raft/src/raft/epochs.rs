@@ -33,9 +33,14 @@ impl Raft {
             return Ok(false);
         }
         let reachable = leader.and_then(|id| endpoint.or_else(|| self.voter_peer(id)));
-        let follows = matches!(self.role, Role::Follower(_));
+        // A replica that lost touch with the leader is not sent back by others that only name it.
+        let follows = match &self.role {
+            Role::Unattached(_) => true,
+            Role::Prospective(role) | Role::Candidate(role) => role.leader.is_none(),
+            Role::Follower(_) | Role::Leader(_) | Role::Resigned(_) => false,
+        };
         match reachable {
-            Some(peer) if epoch > self.epoch || (epoch == self.epoch && !follows) => {
+            Some(peer) if epoch > self.epoch || (epoch == self.epoch && follows) => {
                 self.become_follower(epoch, peer, now, out)?;
             }
             None if epoch > self.epoch => self.become_unattached(epoch, now, out)?,

@@ -124,14 +124,18 @@ impl Raft {
             peers,
             parked: Vec::new(),
             prng: seed,
-            flush_asked: false,
-            flushed: log.end_offset(),
+            // What a killed process left is in the page cache, and counts only when it is on disk.
+            flush_asked: log.end_offset() > log.start_offset(),
+            flushed: Offset::NONE,
             stopping: false,
             stopped: false,
             control,
             log,
             config,
         };
+        if raft.flush_asked {
+            out.push(Effect::Flush);
+        }
         raft.start(stored, now, out)?;
         raft.poll(now, out)?;
         Ok(raft)
@@ -252,7 +256,10 @@ impl Raft {
                 "snapshot {id} would hold what is not committed"
             )));
         }
-        if self.check_position(id.offset, id.epoch) != Position::Valid {
+        // The epoch is that of the last record in it: older epochs end before that record.
+        let before = self.log.end_offset_for_epoch(Epoch(id.epoch.0 - 1));
+        if self.check_position(id.offset, id.epoch) != Position::Valid || before.offset >= id.offset
+        {
             return Err(SnapshotRefused::Invalid(format!(
                 "snapshot {id} has an epoch that the log does not have there"
             )));
@@ -344,9 +351,7 @@ impl Raft {
 
     /// Takes a role: its state becomes durable before anything that follows is said.
     fn become_role(&mut self, role: Role, out: &mut Vec<Effect>) -> Result<(), Fault> {
-        if matches!(self.role, Role::Leader(_)) {
-            self.refuse_parked(ErrorCode::NotLeaderOrFollower, out);
-        }
+        let led = matches!(self.role, Role::Leader(_));
         let state = role.quorum_state(self.epoch, self.config.node);
         self.role = role;
         self.peers.reset();
@@ -359,6 +364,10 @@ impl Raft {
             }
             out.push(Effect::Persist(bytes));
             self.persisted = Some(state);
+        }
+        if led {
+            // Answered in the new role: an answer says who leads.
+            self.refuse_parked(ErrorCode::NotLeaderOrFollower, out);
         }
         Ok(())
     }

@@ -21,10 +21,12 @@ impl Raft {
         let role = match &self.role {
             Role::Unattached(role) if self.is_voter() => role.election_at,
             Role::Unattached(_) => self.next_bootstrap_fetch(),
-            Role::Prospective(role) | Role::Candidate(role) => {
-                let until = role.back_off_until.unwrap_or(role.election_at);
-                until.min(self.next_retry(self.open_voters(role)))
-            }
+            Role::Prospective(role) | Role::Candidate(role) => match role.back_off_until {
+                Some(until) => until,
+                None => role
+                    .election_at
+                    .min(self.next_retry(self.open_voters(role))),
+            },
             Role::Follower(role) if self.is_voter() => {
                 let fetch = self.peers.busy_until(role.leader.id);
                 role.fetch_at.min(fetch.unwrap_or(Instant::NEVER))
@@ -101,7 +103,7 @@ impl Raft {
         let Role::Follower(role) = &self.role else {
             return Ok(false);
         };
-        let gone = role.fetch_at <= now.mono;
+        let gone = role.fetch_at <= now.mono || role.fetch_at == Instant::NEVER;
         let leader = role.leader.clone();
         if self.is_voter() {
             if gone && !self.stopping {
@@ -109,15 +111,27 @@ impl Raft {
                 return Ok(true);
             }
             self.fetch_from(leader, now, out);
-        } else if gone
-            || self.peers.timed_out(leader.id, now.mono)
-            || self.peers.is_backing_off(leader.id, now.mono)
-        {
+        } else if gone {
+            self.give_leader_up();
+            self.fetch_from_bootstrap(now, out);
+        } else if self.peers.timed_out(leader.id, now.mono) {
+            self.peers.forget(leader.id);
+            self.fetch_from_bootstrap(now, out);
+        } else if self.peers.is_backing_off(leader.id, now.mono) {
             self.fetch_from_bootstrap(now, out);
         } else if !self.peers.any_awaited(now.mono) {
             self.fetch_from(leader, now, out);
         }
         Ok(false)
+    }
+
+    /// An observer whose leader is silent goes on asking the others, until one answers.
+    fn give_leader_up(&mut self) {
+        if let Role::Follower(role) = &mut self.role {
+            role.fetch_at = Instant::NEVER;
+            let leader = role.leader.id;
+            self.peers.forget(leader);
+        }
     }
 
     fn poll_leader(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<bool, Fault> {

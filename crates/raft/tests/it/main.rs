@@ -1,3 +1,4 @@
+mod chaos;
 mod memory_log;
 mod snapshots;
 mod transcripts;

@@ -45,6 +45,13 @@ impl Disk {
             .map_or(self.start, |batch| batch.last + 1)
     }
 
+    /// Epoch of the last record below `end`.
+    pub fn epoch_before(&self, end: Offset) -> Epoch {
+        let batch = self.batches.iter().rev().find(|batch| batch.last < end);
+        let snapshot = self.snapshots.keys().rev().find(|id| id.offset <= end);
+        batch.map_or(snapshot.map_or(Epoch::ZERO, |id| id.epoch), |b| b.epoch)
+    }
+
     /// Every batch, one line each.
     pub fn dump(&self) -> String {
         let mut out = format!("start={} ", self.start);
@@ -149,7 +156,9 @@ impl ReplicatedLog for MemoryLog {
 
     fn truncate_to(&mut self, offset: Offset, _: Now) -> Result<(), Fault> {
         let mut disk = self.disk();
-        assert!(offset >= disk.high_watermark, "committed records stay");
+        if offset < disk.high_watermark {
+            panic!("committed records stay: {offset} {disk:?}");
+        }
         disk.batches.retain(|batch| batch.last < offset);
         disk.flushed = disk.flushed.min(offset);
         Ok(())

@@ -50,8 +50,8 @@ pub struct World {
     asked: BTreeMap<u64, (i32, u64)>,
     cut: BTreeSet<(i32, i32)>,
     trace: bool,
-    /// Flushes are due but don't happen.
-    hold_flush: bool,
+    /// Nodes whose flushes are due but don't happen.
+    held: BTreeSet<i32>,
     out: String,
     /// Committed once is committed for good: the longest prefix that anybody called committed.
     committed: Vec<Bytes>,
@@ -82,7 +82,7 @@ impl World {
             asked: BTreeMap::new(),
             cut: BTreeSet::new(),
             trace: false,
-            hold_flush: false,
+            held: BTreeSet::new(),
             out: String::new(),
             committed: Vec::new(),
             leaders: BTreeMap::new(),
@@ -107,9 +107,11 @@ impl World {
             "cut" => self.set_cut(command.word(0), command.word(1), true),
             "heal" => self.set_cut(command.word(0), command.word(1), false),
             "trace" => self.trace = command.word::<String>(0) == "on",
-            "hold-flush" => self.hold_flush = true,
+            "hold-flush" => {
+                self.held.insert(command.word(0));
+            }
             "flush" => {
-                self.hold_flush = false;
+                self.held.remove(&command.word(0));
                 self.flush(command.word(0));
             }
             "snapshot" => self.snapshot(command.word(0)),
@@ -281,7 +283,7 @@ impl World {
                 }
             }
         }
-        if flush && !self.hold_flush {
+        if flush && !self.held.contains(&id) {
             self.flush(id);
         }
     }
@@ -389,7 +391,22 @@ impl World {
                 self.event(id, Event::Tick);
             }
         }
-        panic!("the world does not come to rest");
+        let state: Vec<String> = self
+            .nodes
+            .iter()
+            .filter_map(|(id, node)| {
+                let raft = node.raft.as_ref()?;
+                Some(format!(
+                    "{id}: {} until {:?}",
+                    raft.role_name(),
+                    raft.deadline()
+                ))
+            })
+            .collect();
+        panic!(
+            "the world does not come to rest at {}: {state:?}\n{}",
+            self.now, self.out
+        );
     }
 
     /// A deadline in the past that a tick does not move would stop the clock.
@@ -471,10 +488,7 @@ impl World {
         let end = node.high_watermark;
         let at = SnapshotId {
             offset: end,
-            epoch: raft
-                .log()
-                .end_offset_for_epoch(raft.leader_and_epoch().epoch)
-                .epoch,
+            epoch: node.log.disk().epoch_before(end),
         };
         match raft.begin_snapshot(at, now.wall, now.wall) {
             Ok(mut builder) => {
@@ -520,6 +534,32 @@ impl World {
                 request,
             },
         );
+    }
+
+    /// Nodes that run and call themselves active, with their epochs.
+    pub fn active(&self) -> Vec<(i32, Epoch)> {
+        let nodes = self.nodes.iter();
+        nodes
+            .filter_map(|(id, node)| Some((*id, node.active?)))
+            .collect()
+    }
+
+    /// Whether this node runs.
+    pub fn is_up(&self, id: i32) -> bool {
+        self.nodes[&id].raft.is_some()
+    }
+
+    /// Every replica's high watermark and log, to see whether they agree.
+    pub fn ends(&self) -> Vec<(Offset, String)> {
+        let nodes = self.nodes.values();
+        nodes
+            .map(|node| {
+                let dump = node.log.disk().dump();
+                let log = dump.split(" snapshot").next().unwrap_or_default();
+                let log = log.split_once(' ').map_or("", |(_, batches)| batches);
+                (node.high_watermark, log.to_owned())
+            })
+            .collect()
     }
 
     fn show_log(&mut self, id: i32) {

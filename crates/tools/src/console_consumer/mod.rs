@@ -1,6 +1,6 @@
 //! `kafka-console-consumer`: records of topics on standard output.
 
-mod flags;
+pub(crate) mod flags;
 mod format;
 
 use std::collections::BTreeMap;

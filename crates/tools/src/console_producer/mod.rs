@@ -1,7 +1,7 @@
 //! `kafka-console-producer`: each line of standard input becomes a record.
 
-mod flags;
-mod lines;
+pub(crate) mod flags;
+pub(crate) mod lines;
 
 use std::io::{IsTerminal, Read};
 use std::time::Duration;

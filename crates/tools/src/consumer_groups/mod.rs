@@ -1,8 +1,8 @@
 //! `kafka-consumer-groups`: lists and describes groups of consumers, and deletes empty ones.
 
-mod collect;
-mod flags;
-mod tables;
+pub(crate) mod collect;
+pub(crate) mod flags;
+pub(crate) mod tables;
 
 use std::collections::BTreeMap;
 

@@ -108,6 +108,30 @@ fn rows(group: &Group) -> Vec<Row<'_>> {
     rows
 }
 
+fn offset_cells(group: &Group, row: &Row) -> [String; 10] {
+    let committed = row.place.and_then(|place| group.committed.get(place));
+    let current = committed.map(|(offset, _)| *offset);
+    let epoch = committed
+        .map(|(_, epoch)| *epoch)
+        .filter(|epoch| *epoch >= 0);
+    let end = row.place.and_then(|place| group.ends.get(place)).copied();
+    let lag = current.zip(end).map(|(current, end)| end - current);
+    let number = |value: Option<i64>| value.map_or("-".to_string(), |value| value.to_string());
+    [
+        group.id.clone(),
+        row.place
+            .map_or("-".to_string(), |place| place.0.to_string()),
+        number(row.place.map(|place| place.1.into())),
+        number(epoch.map(i64::from)),
+        number(current),
+        number(end),
+        number(lag),
+        row.consumer.to_string(),
+        row.host.to_string(),
+        row.client.to_string(),
+    ]
+}
+
 /// `--describe --offsets`.
 pub fn offsets(group: &Group, verbose: bool) -> Table {
     let rows = rows(group);
@@ -160,26 +184,8 @@ pub fn offsets(group: &Group, verbose: bool) -> Table {
         "CLIENT-ID",
     ]);
     for row in &rows {
-        let committed = row.place.and_then(|place| group.committed.get(place));
-        let current = committed.map(|(offset, _)| *offset);
-        let epoch = committed
-            .map(|(_, epoch)| *epoch)
-            .filter(|epoch| *epoch >= 0);
-        let end = row.place.and_then(|place| group.ends.get(place)).copied();
-        let lag = current.zip(end).map(|(current, end)| end - current);
-        let number = |value: Option<i64>| value.map_or("-".to_string(), |value| value.to_string());
-        line([
-            &group.id,
-            row.place.map_or("-", |place| &place.0),
-            &number(row.place.map(|place| place.1.into())),
-            &number(epoch.map(i64::from)),
-            &number(current),
-            &number(end),
-            &number(lag),
-            row.consumer,
-            row.host,
-            row.client,
-        ]);
+        let cells = offset_cells(group, row);
+        line(cells.each_ref().map(String::as_str));
     }
     table.text.push('\n');
     table
@@ -198,6 +204,27 @@ fn assignment(places: &BTreeSet<Place>) -> String {
         true => "-".to_string(),
         false => topics.collect::<Vec<_>>().join(";"),
     }
+}
+
+fn member_cells(group: &Group, member: &Member) -> [String; 10] {
+    let epoch = member.epoch.map(|epoch| epoch.to_string());
+    let target = member
+        .epoch
+        .and(group.epochs)
+        .map(|(_, target)| target.to_string());
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_string());
+    [
+        group.id.clone(),
+        member.id.clone(),
+        member.instance_id.clone().unwrap_or_default(),
+        member.host.clone(),
+        member.client_id.clone(),
+        member.assigned.len().to_string(),
+        or_none(epoch),
+        assignment(&member.assigned),
+        or_none(target),
+        assignment(&member.target),
+    ]
 }
 
 /// `--describe --members`; the head stands also over no members.
@@ -262,25 +289,8 @@ pub fn members(group: &Group, verbose: bool) -> Table {
         "TARGET-ASSIGNMENT",
     ]);
     for member in &group.members {
-        let epoch = member
-            .epoch
-            .map_or("-".to_string(), |epoch| epoch.to_string());
-        let target_epoch = member
-            .epoch
-            .and(group.epochs)
-            .map(|(_, target)| target.to_string());
-        line([
-            &group.id,
-            &member.id,
-            member.instance_id.as_deref().unwrap_or_default(),
-            &member.host,
-            &member.client_id,
-            &member.assigned.len().to_string(),
-            &epoch,
-            &assignment(&member.assigned),
-            target_epoch.as_deref().unwrap_or("-"),
-            &assignment(&member.target),
-        ]);
+        let cells = member_cells(group, member);
+        line(cells.each_ref().map(String::as_str));
     }
     table.text.insert(0, '\n');
     table

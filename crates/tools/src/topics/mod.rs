@@ -1,7 +1,7 @@
 //! `kafka-topics`: creates, lists, describes, alters and deletes topics.
 
-mod describe;
-mod flags;
+pub(crate) mod describe;
+pub(crate) mod flags;
 
 use std::collections::BTreeMap;
 

@@ -44,6 +44,21 @@ fn classpath(version: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
+/// Runs the script `interop/apache-kafka`; what it printed.
+pub fn script(arguments: &[&str]) -> Result<String, String> {
+    let script = root().join("interop/apache-kafka");
+    let output = Command::new(&script)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("{}: {e}", script.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!("apache-kafka {}: {said}", arguments.join(" "))),
+    }
+}
+
 /// Compiles `interop/java/NAME.java` and starts its main class with a pipe to its standard input.
 pub fn start(name: &str, version: &str, arguments: &[&str]) -> Result<Child, String> {
     spawn(name, version, arguments, Stdio::inherit())

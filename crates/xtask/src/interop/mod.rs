@@ -5,6 +5,7 @@ mod bytes;
 mod configs;
 mod java;
 mod logs;
+mod storage;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -29,6 +30,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "logs",
         "partition directories: the same operations give the same bytes, each opens the other's, also after a crash",
         logs::run,
+    ),
+    (
+        "storage",
+        "a formatted directory and its metadata log to and fro between Milena and Apache Kafka",
+        storage::run,
     ),
 ];
 

@@ -28,7 +28,7 @@ pub(super) fn are_plausible(lens: &FileLens) -> bool {
         .is_some_and(|len| whole(len, OFFSET_ENTRY_BYTES))
         && lens
             .time_index
-            .is_none_or(|len| whole(len, TIME_ENTRY_BYTES))
+            .is_some_and(|len| whole(len, TIME_ENTRY_BYTES))
         && whole(lens.txn_index, TXN_ENTRY_BYTES)
         && lens.log <= i32::MAX as u64
 }

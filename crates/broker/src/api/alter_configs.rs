@@ -1,0 +1,47 @@
+//! AlterConfigs. v2: flexible. Replaces all configs of a resource; IncrementalAlterConfigs is what clients should use.
+//!
+//! Resources that this broker refuses are answered here; the others are the controller's.
+
+use milena_controller::ControllerRequest;
+use milena_protocol::alter_configs_response::AlterConfigsResourceResponse;
+use milena_protocol::{AlterConfigsRequest, AlterConfigsResponse, Str};
+
+use crate::altering::check_replaced;
+use crate::api::{ListenerKind, to_controller};
+use crate::broker::Broker;
+use crate::ctx::{Ctx, Outbox, Reply};
+use crate::quorum::Origin;
+
+pub(super) fn handle(
+    broker: &Broker,
+    ctx: &Ctx,
+    mut request: AlterConfigsRequest,
+    out: &mut Outbox,
+) -> Reply {
+    let mut refused = Vec::new();
+    if broker.listener_kind(ctx.listener) == ListenerKind::Broker {
+        request.resources.retain(|resource| {
+            let Err((code, why)) = check_replaced(broker, resource) else {
+                return true;
+            };
+            refused.push(AlterConfigsResourceResponse {
+                error_code: code.code(),
+                error_message: Some(Str::from(why)),
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+            });
+            false
+        });
+    }
+    if request.resources.is_empty() {
+        return ctx.now_frame(&AlterConfigsResponse {
+            responses: refused,
+            ..AlterConfigsResponse::default()
+        });
+    }
+    let origin = match refused.is_empty() {
+        true => Origin::Client(ctx.to),
+        false => Origin::AlterConfigs(ctx.to, refused),
+    };
+    to_controller(broker, ctx, origin, ControllerRequest::AlterConfigs(request), out)
+}
