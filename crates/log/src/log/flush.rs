@@ -10,7 +10,7 @@ use milena_disk::{File, replace};
 
 use crate::checkpoint::format_epochs;
 use crate::error::Fault;
-use crate::log::Log;
+use crate::log::{Log, Versions};
 use crate::names::LEADER_EPOCH_CHECKPOINT;
 use crate::segment::{Env, Segment};
 
@@ -22,7 +22,7 @@ pub struct Flush {
     upto: Offset,
     generation: u64,
     /// Versions of the epochs, the directory and its entry that are durable when the flush has run.
-    versions: [u64; 3],
+    versions: [u64; 4],
     /// Text of the leader epoch checkpoint, if it has changed.
     epochs: Option<String>,
     epochs_written: Arc<Mutex<u64>>,
@@ -55,7 +55,8 @@ impl Flush {
 
     fn sync(&self) -> io::Result<()> {
         if let Some(text) = &self.epochs {
-            self.write_epochs(text)?;
+            let [version, ..] = self.versions;
+            write_epochs(&self.env, text, version, &self.epochs_written)?;
         }
         for file in &self.files {
             file.sync_data()?;
@@ -65,19 +66,17 @@ impl Flush {
         }
         Ok(())
     }
+}
 
-    /// Flushes may run side by side: none writes over what one that was prepared later has written.
-    fn write_epochs(&self, text: &str) -> io::Result<()> {
-        let written = self.epochs_written.lock();
-        let mut written = written.unwrap_or_else(PoisonError::into_inner);
-        let [version, ..] = self.versions;
-        if *written < version {
-            let path = self.env.dir.join(LEADER_EPOCH_CHECKPOINT);
-            replace(&*self.env.disk, &path, text.as_bytes())?;
-            *written = version;
-        }
-        Ok(())
+/// Flushes may run side by side: none writes over what one that was prepared later has written.
+fn write_epochs(env: &Env, text: &str, version: u64, written: &Mutex<u64>) -> io::Result<()> {
+    let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+    if *written < version {
+        let path = env.dir.join(LEADER_EPOCH_CHECKPOINT);
+        replace(&*env.disk, &path, text.as_bytes())?;
+        *written = version;
     }
+    Ok(())
 }
 
 impl Log {
@@ -93,6 +92,7 @@ impl Log {
             &mut self.epochs_version,
             &mut self.dir_version,
             &mut self.parent_version,
+            &mut self.cut_version,
         ];
         for (part, version) in parts.into_iter().zip(flush.versions) {
             part.durable = part.durable.max(version);
@@ -109,8 +109,7 @@ impl Log {
     pub(crate) fn write_epochs(&mut self) -> Result<(), Fault> {
         let version = self.epochs_version.current;
         let text = format_epochs(&self.shared.epochs.load());
-        let path = self.dir().join(LEADER_EPOCH_CHECKPOINT);
-        let written = replace(&*self.shared.env.disk, &path, text.as_bytes());
+        let written = write_epochs(&self.shared.env, &text, version, &self.epochs_written);
         self.guard(written)?;
         self.epochs_version.durable = version;
         Ok(())
@@ -153,7 +152,7 @@ impl Log {
     ) -> Result<Option<Flush>, Fault> {
         self.check_writable()?;
         let from = self.recovery_point();
-        let versions = [self.epochs_version, self.dir_version, self.parent_version];
+        let versions = self.versions();
         files.extend(self.snapshots.unsynced());
         if upto <= from
             && files.is_empty()
@@ -175,7 +174,8 @@ impl Log {
             .saturating_sub(1);
         for (index, segment) in segments.iter().enumerate() {
             let unflushed = index >= first && segment.base() < upto;
-            if unflushed || sealed.contains(&segment.base()) {
+            let is_cut = self.cut_version.is_dirty() && Arc::ptr_eq(segment, &self.active);
+            if unflushed || is_cut || sealed.contains(&segment.base()) {
                 let synced = self.files_of(segment);
                 files.extend(self.guard(synced)?);
             }
@@ -189,12 +189,11 @@ impl Log {
             dirs.extend(env.dir.parent().map(PathBuf::from));
         }
         let epochs = self.shared.epochs.load();
-        let parts = [self.epochs_version, self.dir_version, self.parent_version];
         Ok(Some(Flush {
             env,
             upto,
             generation: self.shared.generation.current(),
-            versions: parts.map(|part| part.current),
+            versions: versions.map(|part| part.current),
             epochs: self
                 .epochs_version
                 .is_dirty()
@@ -204,6 +203,15 @@ impl Log {
             sealed,
             dirs,
         }))
+    }
+
+    fn versions(&self) -> [Versions; 4] {
+        [
+            self.epochs_version,
+            self.dir_version,
+            self.parent_version,
+            self.cut_version,
+        ]
     }
 
     /// The active segment's indexes are rebuilt after a crash, since it holds the recovery point; so only its

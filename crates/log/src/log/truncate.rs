@@ -52,6 +52,7 @@ impl Log {
         self.publish_first_unstable();
         // Files of the end that was cut off would be taken for records if a power cut brought them back.
         self.dir_version.change();
+        self.cut_version.change();
         self.indexes_dirty = true;
         self.generation_bump_after_cut();
         self.write_epochs()
