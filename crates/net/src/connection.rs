@@ -85,6 +85,12 @@ impl Connection {
             && self.output_bytes < self.limits.output_bytes_max
     }
 
+    /// Whether [`Connection::next_request`] has something to say without further bytes. The edge asks after it has
+    /// sent: room that sending made is used before it waits for the socket, since nothing more may arrive there.
+    pub fn has_request(&self) -> bool {
+        self.wants_requests() && self.input.has_frame()
+    }
+
     /// The next request, if a whole one has arrived and may be executed now.
     ///
     /// `serves` says whether this listener serves an API at a version.

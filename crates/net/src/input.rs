@@ -106,6 +106,14 @@ impl Input {
         }
     }
 
+    /// Whether [`Input::next_frame`] gives a frame or refuses one, without further bytes.
+    pub fn has_frame(&self) -> bool {
+        self.announced().is_some_and(|announced| {
+            let taken = (0..=self.frame_bytes_max as i64).contains(&announced);
+            !taken || self.buffer.len() as i64 - 4 >= announced
+        })
+    }
+
     /// The next whole frame without its length prefix; `None` until it has arrived.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, Refused> {
         let Some(announced) = self.announced() else {
@@ -142,6 +150,7 @@ mod tests {
                 while let Some(frame) = input.next_frame().unwrap() {
                     frames.push(frame);
                 }
+                assert!(!input.has_frame());
             }
             assert_eq!(frames, [&b"abc"[..], b"", b"z"]);
             assert_eq!(input.pending_bytes(), 0);

@@ -120,3 +120,26 @@ fn a_header_cut_short_is_refused() {
         );
     }
 }
+
+#[test]
+fn requests_beyond_the_limit_are_there_once_answers_were_sent() {
+    let limits = Limits {
+        requests_in_flight_max: 2,
+        ..Limits::default()
+    };
+    let mut connection = Connection::new(limits);
+    for id in 0..3 {
+        send(&mut connection, &MetadataRequest::default(), 12, id);
+    }
+    for _ in 0..2 {
+        let incoming = next(&mut connection).unwrap();
+        connection.complete(incoming.sequence, Some(Frame::default()));
+    }
+    assert!(!connection.has_request());
+    assert!(next(&mut connection).is_none());
+    while connection.poll_transmit().is_some() {}
+    // No byte has arrived since: only this says that there is one more.
+    assert!(connection.has_request());
+    assert!(next(&mut connection).is_some());
+    assert!(!connection.has_request());
+}

@@ -70,6 +70,15 @@ struct Task {
     edge: Arc<Edge>,
 }
 
+/// Also where the connection ends by its own last request, or by a panic in it: what that request had already done
+/// for others (answers to parked requests, posts) is delivered, and the edge forgets the connection.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.edge.deliver(&mut self.outbox);
+        self.edge.close(self.peer.id);
+    }
+}
+
 impl Task {
     async fn run(
         &mut self,
@@ -80,6 +89,9 @@ impl Task {
         loop {
             self.execute()?;
             let blocked = self.send(&writing)?;
+            if !blocked && self.connection.has_request() {
+                continue;
+            }
             tokio::select! {
                 biased;
                 answer = answers.recv() => {

@@ -46,9 +46,5 @@ fn start(stream: TcpStream, address: SocketAddr, listener: usize, edge: &Arc<Edg
         address,
         listener,
     };
-    let edge = edge.clone();
-    tokio::spawn(async move {
-        serve(stream, peer, edge.clone(), answers).await;
-        edge.close(id);
-    });
+    tokio::spawn(serve(stream, peer, edge.clone(), answers));
 }

@@ -270,7 +270,10 @@ impl Loader<'_> {
                 }
             };
             if next >= self.hints.log_start {
-                self.segments[self.segments.len() - 1].set_next_offset(next);
+                let last = &self.segments[self.segments.len() - 1];
+                last.set_next_offset(next);
+                // Thousands of partitions lie idle: a file is opened again when it is needed.
+                last.close_files();
                 return Ok(next);
             }
             // Files are missing: what is left lies before the log's start.

@@ -22,7 +22,7 @@ use crate::names::FileKind;
 use handle::Handle;
 use offset_index::OffsetIndex;
 pub use offset_index::{OFFSET_ENTRY_BYTES, OffsetEntry, parse_offset_index};
-use scan::{BatchView, Scan};
+use scan::{BatchView, Scan, SmallWindow};
 use time_index::TimeIndex;
 pub use time_index::{TIME_ENTRY_BYTES, TimeEntry, parse_time_index};
 pub use txn_index::{AbortedTxn, TXN_ENTRY_BYTES, parse_txn_index};
@@ -104,8 +104,8 @@ impl Segment {
             Ok::<_, io::Error>(file)
         };
         let mut segment = Segment::of_files(env, base, FileLens::default(), base);
-        segment.offsets_file = Handle::opened(empty(FileKind::OffsetIndex)?);
-        segment.times_file = Handle::opened(empty(FileKind::TimeIndex)?);
+        empty(FileKind::OffsetIndex)?;
+        empty(FileKind::TimeIndex)?;
         segment.log = Handle::opened(empty(FileKind::Log)?);
         Ok(segment)
     }
@@ -182,8 +182,7 @@ impl Segment {
 
     /// The first batch that holds `offset` or anything behind it, below the file position `end`.
     pub(crate) fn find(&self, offset: Offset, end: u32) -> io::Result<Option<Found>> {
-        let file = self.log_file()?;
-        let mut scan = Scan::small(file, self.start_for(offset, end)?, end);
+        let mut scan = self.scan_near(offset, end)?;
         while let Some(batch) = scan.next()? {
             if batch.last_offset >= offset {
                 return Ok(Some(batch));
@@ -192,28 +191,42 @@ impl Segment {
         Ok(None)
     }
 
-    /// Where to start a walk that looks for `offset`. The index is only a hint: an entry that does not point at the
-    /// batch it names is passed over.
-    fn start_for(&self, offset: Offset, end: u32) -> io::Result<u32> {
+    /// A walk that begins shortly before `offset`. The index is only a hint: where its entry does not point at the
+    /// batch it names the walk begins at the front.
+    fn scan_near(&self, offset: Offset, end: u32) -> io::Result<Scan<SmallWindow>> {
         let relative = (offset - self.base).clamp(0, i64::from(i32::MAX)) as u32;
-        let entry = match self.offsets.floor(relative, || self.offsets_file()) {
-            Ok(Some(entry)) if entry.position < end => entry,
-            Ok(_) => return Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        match self.points_right(entry, end)? {
-            true => Ok(entry.position),
-            false => Ok(0),
+        let entry = self.index_entry(self.offsets.floor(relative, || self.offsets_file()))?;
+        let file = self.log_file()?;
+        if let Some(entry) = entry.filter(|entry| entry.position < end) {
+            let scan = Scan::small(Arc::clone(&file), entry.position, end);
+            if let Some(scan) = self.if_at(scan, entry)? {
+                return Ok(scan);
+            }
+        }
+        Ok(Scan::small(file, 0, end))
+    }
+
+    /// The walk as it came, if the batch it begins with is the one that the entry names.
+    fn if_at(
+        &self,
+        mut scan: Scan<SmallWindow>,
+        entry: OffsetEntry,
+    ) -> io::Result<Option<Scan<SmallWindow>>> {
+        match scan.step()? {
+            scan::Step::Batch(batch) if batch.last_offset == entry.offset(self.base) => {
+                scan.go_to(entry.position);
+                Ok(Some(scan))
+            }
+            _ => Ok(None),
         }
     }
 
-    fn points_right(&self, entry: OffsetEntry, end: u32) -> io::Result<bool> {
-        let mut scan = Scan::small(self.log_file()?, entry.position, end);
-        Ok(match scan.step()? {
-            scan::Step::Batch(batch) => batch.last_offset == entry.offset(self.base),
-            _ => false,
-        })
+    /// An index that is shorter than it was says nothing.
+    fn index_entry<T>(&self, entry: io::Result<Option<T>>) -> io::Result<Option<T>> {
+        match entry {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            other => other,
+        }
     }
 
     /// The offset behind the last batch of a file of `size` bytes, found from the last index entry on. `None` where
@@ -222,19 +235,19 @@ impl Segment {
         if size == 0 {
             return Ok((self.offsets.count() == 0).then_some(self.base));
         }
-        let last = match self.offsets.last(|| self.offsets_file()) {
-            Ok(last) => last,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(error),
+        let last = self.index_entry(self.offsets.last(|| self.offsets_file()))?;
+        let start = last.map_or(0, |entry| entry.position);
+        if start >= size || last.is_none() && self.offsets.count() > 0 {
+            return Ok(None);
+        }
+        let scan = Scan::small(self.log_file()?, start, size);
+        let scan = match last {
+            Some(entry) => self.if_at(scan, entry)?,
+            None => Some(scan),
         };
-        let start = match last {
-            Some(entry) if entry.position < size && self.points_right(entry, size)? => {
-                entry.position
-            }
-            Some(_) => return Ok(None),
-            None => 0,
+        let Some(mut scan) = scan else {
+            return Ok(None);
         };
-        let mut scan = Scan::small(self.log_file()?, start, size);
         let (mut next, mut end) = (self.base, start);
         loop {
             match scan.step()? {
@@ -273,29 +286,22 @@ impl Segment {
         &self,
         timestamp: Timestamp,
         from: Offset,
-    ) -> io::Result<Scan<scan::SmallWindow>> {
+    ) -> io::Result<Scan<SmallWindow>> {
         let times = self.loaded_times()?;
-        let entry = match times.floor(timestamp, || self.times_file()) {
-            Ok(entry) => entry,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => return Err(error),
-        };
+        let entry = self.index_entry(times.floor(timestamp, || self.times_file()))?;
         drop(times);
         let near = entry.map_or(self.base, |entry| entry.offset(self.base));
         self.scan_from(near.max(from))
     }
 
     /// The batches from shortly before `offset` on.
-    pub(crate) fn scan_from(&self, offset: Offset) -> io::Result<Scan<scan::SmallWindow>> {
-        let size = self.size();
-        let start = self.start_for(offset, size)?;
-        Ok(Scan::small(self.log_file()?, start, size))
+    pub(crate) fn scan_from(&self, offset: Offset) -> io::Result<Scan<SmallWindow>> {
+        self.scan_near(offset, self.size())
     }
 
-    /// The batches from the first that holds `offset` or anything behind it, up to the position `end`, in large
-    /// reads.
+    /// The batches from shortly before `offset` on, up to the position `end`, in large reads.
     pub(crate) fn sweep_from(&self, offset: Offset, end: u32) -> io::Result<Scan<Vec<u8>>> {
-        let start = self.start_for(offset, end)?;
+        let start = self.scan_near(offset, end)?.position();
         Ok(Scan::large(self.log_file()?, start, end))
     }
 

@@ -184,6 +184,16 @@ impl<W: AsMut<[u8]> + AsRef<[u8]>> Scan<W> {
         }
     }
 
+    /// Where the walk is.
+    pub(crate) fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// Moves the walk to a batch that begins at `position`.
+    pub(crate) fn go_to(&mut self, position: u32) {
+        self.position = position;
+    }
+
     /// The batch at the current position; the walk moves behind it.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         let left = u64::from(self.end - self.position.min(self.end));

@@ -244,8 +244,7 @@ impl Segment {
     fn reload_largest_timestamp(&self, size: u32) -> io::Result<()> {
         let indexed = self.loaded_times()?.largest();
         let near = indexed.map_or(self.base, |entry| entry.offset(self.base));
-        let start = self.start_for(near, size)?;
-        let mut scan = Scan::small(self.log_file()?, start, size);
+        let mut scan = self.scan_near(near, size)?;
         let mut largest = indexed;
         while let Some(batch) = scan.next()? {
             let seen = largest.map_or(Timestamp::NONE, |entry| entry.timestamp);

@@ -17,6 +17,7 @@ const NO_EFFECT_THERE: &[&str] = &[
     "crates/config/",
     "crates/controller/tests/transcripts/configs.txt",
     "crates/controller/tests/transcripts/one_node.txt",
+    "crates/milena/tests/it/refusals.rs",
     "crates/tools/",
     "crates/xtask/",
 ];

@@ -1,0 +1,11 @@
+//! The whole node as a process of its own: raw sockets, bad input, refusals, crashes. Loopback only,
+//! ports of the system's choice, temporary directories, a deadline on every wait.
+
+mod bad_batches;
+mod bad_input;
+mod configs;
+mod fetching;
+mod node;
+mod recovery;
+mod refusals;
+mod wire;

@@ -1,0 +1,217 @@
+//! A node under test: formatted in a temporary directory, run as a child, killed when it is dropped.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use milena_base::{Prng, Timestamp, Uuid};
+use milena_broker::format::{FormatRequest, InitialControllers, format};
+use milena_config::{NodeConfig, Properties};
+use milena_disk::{Disk, OsDisk};
+use tempfile::TempDir;
+
+/// How long a node may take to start, to stop and to refuse: machines that run tests are loaded.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const PROPERTIES: &str = "\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+controller.quorum.bootstrap.servers=127.0.0.1:9093
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=3
+group.initial.rebalance.delay.ms=100
+log.retention.ms=-1
+";
+
+/// A node's directory and properties, kept over its restarts.
+pub struct Home {
+    dir: TempDir,
+    pub properties: Properties,
+}
+
+impl Home {
+    /// A formatted directory.
+    pub fn new() -> Home {
+        let home = Home::unformatted();
+        home.format(&Uuid([7; 16]).to_string());
+        home
+    }
+
+    pub fn unformatted() -> Home {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut properties = Properties::parse(PROPERTIES.as_bytes()).expect("they are in order");
+        let data = dir.path().join("data");
+        fs::create_dir(&data).expect("a data directory");
+        properties.set("log.dirs", data.display().to_string());
+        Home { dir, properties }
+    }
+
+    pub fn with(mut self, key: &str, value: &str) -> Home {
+        self.properties.set(key, value.to_owned());
+        self
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A file of the partition 0 of a topic whose name ends so; the first by name.
+    pub fn partition_file(&self, topic: &str, ending: &str) -> PathBuf {
+        let dir = self.data().join(format!("{topic}-0"));
+        let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+            .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.to_string_lossy().ends_with(ending))
+            .collect();
+        files.sort();
+        files.into_iter().next().expect("a file of this kind")
+    }
+
+    pub fn format(&self, cluster_id: &str) {
+        let (config, _) = NodeConfig::from_properties(&self.properties).expect("a good config");
+        let mut request = FormatRequest::new(&config, cluster_id);
+        request.initial_controllers = InitialControllers::Standalone;
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let mut prng = Prng::new(1);
+        format(&disk, &request, &mut prng, Timestamp(1_700_000_000_000)).expect("it is formatted");
+    }
+
+    fn command(&self) -> Command {
+        let file = self.dir.path().join("server.properties");
+        let mut text = String::new();
+        for (key, value) in self.properties.iter() {
+            text += &format!("{key}={value}\n");
+        }
+        fs::write(&file, text).expect("the properties are written");
+        let errors = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("stderr"))
+            .expect("a file for the log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_milena"));
+        command
+            .arg("kafka-server-start")
+            .arg(&file)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors);
+        command
+    }
+
+    /// All that the node has logged so far, over its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Starts the node and waits until it serves.
+    pub fn start(&self) -> Node {
+        let mut child = self.command().spawn().expect("the node is started");
+        let stdout = child.stdout.take().expect("it is piped");
+        let (told, hears) = channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = told.send(line);
+        });
+        let line = hears.recv_timeout(PATIENCE).unwrap_or_default();
+        let address = line
+            .strip_prefix("Milena serves on ")
+            .and_then(|rest| rest.split(' ').next());
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the node did not start: {line:?}\n{}", self.log());
+        };
+        Node {
+            address: address.to_owned(),
+            child,
+        }
+    }
+
+    /// Starts a node that must refuse; gives what it said.
+    pub fn refusal(&self) -> String {
+        let before = self.log().len();
+        let child = self.command().spawn().expect("the node is started");
+        let mut node = Node {
+            address: String::new(),
+            child,
+        };
+        let status = node.wait();
+        let said = self.log()[before..].to_owned();
+        assert!(!status.success(), "it ended well: {said}");
+        assert_eq!(status.code(), Some(1), "it should exit with 1: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// `host:port` of the listener for clients.
+    pub address: String,
+    child: Child,
+}
+
+impl Node {
+    /// Waits for the end of the process.
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                panic!("the node did not end in time");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM, and the end of the process.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("there is a kill").success());
+        let status = self.wait();
+        assert!(status.success(), "a clean stop ends with 0: {status}");
+    }
+
+    /// SIGKILL: nothing is flushed, closed or told to anybody.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it has ended");
+    }
+
+    /// Most memory that was resident so far, in MiB.
+    pub fn peak_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("the node is running");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.expect("the kernel says it")
+            .parse::<u64>()
+            .expect("KiB")
+            / 1024
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
