@@ -74,7 +74,7 @@ fn live(sim: &SimDisk, promised: &mut Promised, clock: u64) -> Result<(), Fault>
     for round in 0..30u64 {
         let value = Bytes::from(format!("{clock}.{round:>90}"));
         promised.last = Some(value.clone());
-        match replica.append(&[value.clone()], at(clock + round)) {
+        match replica.append(std::slice::from_ref(&value), at(clock + round)) {
             Ok(at) => assert!(at.last < replica.committed, "appended, flushed, committed"),
             Err(NotAppended::Fault(fault) | NotAppended::Full(fault)) => return Err(fault),
             Err(other) => panic!("{other:?}"),

@@ -120,7 +120,7 @@ pub struct Log {
     dir_version: Versions,
     /// Of the directory's own entry in its parent.
     parent_version: Versions,
-    /// Of the active segment's length, which a truncation or a recovery has cut.
+    /// Of the active segment's length, which a recovery has cut.
     cut_version: Versions,
     /// Closed segments whose indexes may not be durable. The recovery point does not speak of them: it may have
     /// passed a segment before that was closed.

@@ -10,7 +10,8 @@ use crate::producers::ProducerState;
 use crate::segment::{Appender, Segment};
 
 impl Log {
-    /// Drops every record at or beyond `offset`. Whether anything went. Slices that were read before become invalid.
+    /// Drops every record at or beyond `offset`, durably. Whether anything went. Slices that were read before become
+    /// invalid.
     ///
     /// The recovery point may fall; the caller writes the recovery point checkpoint before it appends again, since
     /// after a crash what it says is not checked.
@@ -41,7 +42,11 @@ impl Log {
         let active = Arc::clone(&segments[kept - 1]);
         self.lower_ends(offset);
         self.delete_from_end(&gone, now)?;
-        let cut = active.truncate_to(offset);
+        // Durably too: an end that a power cut brought back, in front of a segment that begins where it ends, would
+        // part from the leader's log without anybody seeing it.
+        let cut = active
+            .truncate_to(offset)
+            .and_then(|()| active.log_file()?.sync_data());
         self.guard(cut)?;
         self.activate(segments, active, now);
         self.update_epochs(|epochs| epochs.truncate_from_end(offset));
@@ -50,9 +55,7 @@ impl Log {
         let rebuilt = self.rebuild_producers(now);
         self.guard(rebuilt)?;
         self.publish_first_unstable();
-        // Files of the end that was cut off would be taken for records if a power cut brought them back.
         self.dir_version.change();
-        self.cut_version.change();
         self.indexes_dirty = true;
         self.generation_bump_after_cut();
         self.write_epochs()

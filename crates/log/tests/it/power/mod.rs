@@ -3,6 +3,7 @@
 //! same however often it is interrupted (INVARIANTS 44–48).
 
 mod node;
+mod rot;
 mod script;
 mod truth;
 

@@ -214,6 +214,7 @@ impl Node {
         truth.batches = kept;
         self.owed.clear();
         self.log.truncate_to(offset, truth.now)?;
+        truth.cut_off.clear();
         self.checkpoint()
     }
 
