@@ -92,6 +92,11 @@ impl Fetched {
         }
     }
 
+    /// Whether records of the batch that was opened last are left.
+    pub fn is_within_batch(&self) -> bool {
+        !self.current.is_empty()
+    }
+
     fn open(&mut self, batch: &Batch) -> Result<(), Error> {
         let header = *batch.header();
         if self.check_crcs {

@@ -167,9 +167,10 @@ impl Consumer {
         }
     }
 
-    /// Whether more may be there at once.
+    /// Whether the next record is decoded already. Between batches that is not known and the answer is no: what is at
+    /// its end must not look like more, or a caller that waits for a pause before it writes would wait for ever.
     pub fn has_buffered(&self) -> bool {
-        !self.fetched.is_empty()
+        self.fetched.front().is_some_and(Fetched::is_within_batch)
     }
 
     /// The next record of what has been fetched.

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 /// The level that we claim.
 pub const KAFKA: &str = "4.4.0";
 
-fn root() -> PathBuf {
+/// The project's own directory.
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
@@ -31,7 +32,7 @@ pub fn needed() -> Result<(), String> {
 }
 
 /// The class path of a Kafka release; fetches the jars where they are not in the cache yet.
-fn classpath(version: &str) -> Result<String, String> {
+pub fn classpath(version: &str) -> Result<String, String> {
     let script = root().join("interop/apache-kafka");
     let output = Command::new(&script)
         .args([version, "classpath"])

@@ -3,9 +3,15 @@
 mod batches;
 mod bytes;
 mod configs;
+mod dirs;
 mod java;
+mod kcat;
 mod logs;
+mod place;
+mod server;
 mod storage;
+mod tool_host;
+mod tools;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -35,6 +41,21 @@ const PARTS: &[(&str, &str, Part)] = &[
         "storage",
         "a formatted directory and its metadata log to and fro between Milena and Apache Kafka",
         storage::run,
+    ),
+    (
+        "dirs",
+        "a node's directories to and fro between Milena and Apache Kafka, after clean stops and kills",
+        dirs::run,
+    ),
+    (
+        "tools",
+        "a broker with defaults, by our tools and by those of Apache Kafka 4.3.1 and 2.5.0",
+        tools::run,
+    ),
+    (
+        "kcat",
+        "librdkafka's kcat: codecs, headers, offsets, groups",
+        kcat::run,
     ),
 ];
 
