@@ -50,7 +50,7 @@ impl Broker {
         };
         out.post(QuorumEvent::Request {
             origin: Origin::Nobody,
-            request: request.into(),
+            request: Box::new(request.into()),
             context: self.internal_context(7),
         });
     }

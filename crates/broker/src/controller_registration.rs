@@ -52,7 +52,7 @@ impl ControllerLife {
         }
         out.post(QuorumEvent::Request {
             origin: Origin::Nobody,
-            request: self.request.clone().into(),
+            request: Box::new(self.request.clone().into()),
             context: RequestContext {
                 forwarded: true,
                 ..RequestContext::default()

@@ -145,7 +145,7 @@ impl Lifecycle {
                 forwarded: true,
                 ..RequestContext::default()
             },
-            request,
+            request: Box::new(request),
         }));
     }
 

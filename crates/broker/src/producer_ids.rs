@@ -43,11 +43,13 @@ pub(crate) fn answer_with_fresh(broker: &Broker, to: ReplyTo, out: &mut Outbox) 
 fn ask(broker: &Broker) -> QuorumEvent {
     QuorumEvent::Request {
         origin: Origin::ProducerIds,
-        request: AllocateProducerIdsRequest {
-            broker_id: broker.node().0,
-            broker_epoch: broker.broker_epoch(),
-        }
-        .into(),
+        request: Box::new(
+            AllocateProducerIdsRequest {
+                broker_id: broker.node().0,
+                broker_epoch: broker.broker_epoch(),
+            }
+            .into(),
+        ),
         context: broker.internal_context(0),
     }
 }

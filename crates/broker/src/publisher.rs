@@ -193,7 +193,7 @@ impl Publisher {
         };
         out.post(Post::Quorum(QuorumEvent::Request {
             origin: Origin::Nobody,
-            request: request.into(),
+            request: Box::new(request.into()),
             context: self.broker.internal_context(0),
         }));
     }

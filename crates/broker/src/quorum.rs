@@ -58,14 +58,10 @@ pub enum Origin {
 
 /// What the mailbox is told.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "an event is moved once into its mailbox: a box would cost more than it saves"
-)]
 pub enum QuorumEvent {
     Request {
         origin: Origin,
-        request: ControllerRequest,
+        request: Box<ControllerRequest>,
         context: RequestContext,
     },
     DescribeQuorum {
@@ -444,7 +440,7 @@ impl Quorum {
                 origin,
                 request,
                 context,
-            } => self.ask(origin, request, context, now, out)?,
+            } => self.ask(origin, *request, context, now, out)?,
             QuorumEvent::DescribeQuorum { to, request } => {
                 let token = self.next_token;
                 self.next_token += 1;

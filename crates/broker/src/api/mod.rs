@@ -87,7 +87,7 @@ fn to_controller(
 ) -> Reply {
     out.post(QuorumEvent::Request {
         origin,
-        request,
+        request: Box::new(request),
         context: RequestContext {
             version: ctx.version(),
             principal: ctx.principal().to_owned(),

@@ -33,29 +33,27 @@ fn sealed(mut batch: Vec<u8>) -> Bytes {
     batch.into()
 }
 
-fn bad_batches() -> Vec<(&'static str, Bytes, &'static [ErrorCode])> {
-    use ErrorCode::{CorruptMessage, InvalidRecord, InvalidTimestamp, MessageTooLarge};
-    const INVALID: &[ErrorCode] = &[InvalidRecord];
-    const CORRUPT: &[ErrorCode] = &[CorruptMessage];
-    const EITHER: &[ErrorCode] = &[CorruptMessage, InvalidRecord];
-    const TOO_LARGE: &[ErrorCode] = &[MessageTooLarge];
+/// A name, the bytes, and the codes of which one must be the answer.
+type Case = (&'static str, Bytes, &'static [ErrorCode]);
+
+const INVALID: &[ErrorCode] = &[ErrorCode::InvalidRecord];
+const CORRUPT: &[ErrorCode] = &[ErrorCode::CorruptMessage];
+const EITHER: &[ErrorCode] = &[ErrorCode::CorruptMessage, ErrorCode::InvalidRecord];
+const TOO_LARGE: &[ErrorCode] = &[ErrorCode::MessageTooLarge];
+const TOO_LATE: &[ErrorCode] = &[ErrorCode::InvalidTimestamp];
+
+fn bad_frames() -> Vec<Case> {
     let mut wrong_crc = good();
     wrong_crc[CRC] ^= 1;
     let mut flipped = good();
     *flipped.last_mut().expect("bytes") ^= 0x10;
-    let gzipped = batch(&[&[b'a'; 500]], NOW, Codec::of(Compression::Gzip)).to_vec();
-    let middle = gzipped.len() - 20;
-    let large = vec![b'x'; 1_100_000];
-    let future = (NOW + 1_000_000_000_000).to_be_bytes();
+    let two_gib = [0x7f, 0xff, 0xff, 0xff];
+    let trailed = [good(), vec![0; 20]].concat();
     vec![
         ("no bytes", Bytes::new(), INVALID),
         ("a header cut", good()[..40].to_vec().into(), EITHER),
         ("records cut", good()[..70].to_vec().into(), EITHER),
-        (
-            "bytes after the batch",
-            [good(), vec![0; 20]].concat().into(),
-            EITHER,
-        ),
+        ("bytes after the batch", trailed.into(), EITHER),
         ("two batches", good().repeat(2).into(), INVALID),
         ("wrong CRC", wrong_crc.into(), CORRUPT),
         ("a bit flipped in a record", flipped.into(), CORRUPT),
@@ -65,54 +63,38 @@ fn bad_batches() -> Vec<(&'static str, Bytes, &'static [ErrorCode])> {
         ("magic -1", with(good(), MAGIC, &[0xff]), EITHER),
         ("length 0", with(good(), LENGTH, &[0; 4]), EITHER),
         ("length -1", with(good(), LENGTH, &[0xff; 4]), EITHER),
-        (
-            "length 2 GiB",
-            with(good(), LENGTH, &[0x7f, 0xff, 0xff, 0xff]),
-            EITHER,
-        ),
+        ("length 2 GiB", with(good(), LENGTH, &two_gib), EITHER),
+    ]
+}
+
+fn bad_contents() -> Vec<Case> {
+    let gzipped = batch(&[&[b'a'; 500]], NOW, Codec::of(Compression::Gzip)).to_vec();
+    let broken = gzipped.len() - 20;
+    let large = batch(&[&vec![b'x'; 1_100_000]], NOW, Codec::NONE);
+    let late = with(
+        good(),
+        BASE_TIMESTAMP,
+        &(NOW + 1_000_000_000_000).to_be_bytes(),
+    );
+    let most = [0x7f, 0xff, 0xff, 0xff];
+    let coded = |codec| with(good(), ATTRIBUTES, &[0, codec]);
+    let counted = |count: &[u8; 4]| with(good(), COUNT, count);
+    vec![
         ("control", with(good(), ATTRIBUTES, &[0, 0x20]), INVALID),
-        (
-            "gzip that is none",
-            with(good(), ATTRIBUTES, &[0, 1]),
-            EITHER,
-        ),
-        (
-            "snappy that is none",
-            with(good(), ATTRIBUTES, &[0, 2]),
-            EITHER,
-        ),
-        (
-            "lz4 that is none",
-            with(good(), ATTRIBUTES, &[0, 3]),
-            EITHER,
-        ),
-        (
-            "zstd that is none",
-            with(good(), ATTRIBUTES, &[0, 4]),
-            EITHER,
-        ),
+        ("gzip that is none", coded(1), EITHER),
+        ("snappy that is none", coded(2), EITHER),
+        ("lz4 that is none", coded(3), EITHER),
+        ("zstd that is none", coded(4), EITHER),
         (
             "gzip broken inside",
-            with(gzipped, middle, &[0xff; 8]),
+            with(gzipped, broken, &[0xff; 8]),
             EITHER,
         ),
-        (
-            "one record too few",
-            with(good(), COUNT, &[0, 0, 0, 4]),
-            INVALID,
-        ),
-        (
-            "one record too many",
-            with(good(), COUNT, &[0, 0, 0, 2]),
-            INVALID,
-        ),
-        ("count 0", with(good(), COUNT, &[0; 4]), INVALID),
-        ("count -1", with(good(), COUNT, &[0xff; 4]), INVALID),
-        (
-            "count 2^31",
-            with(good(), COUNT, &[0x7f, 0xff, 0xff, 0xff]),
-            INVALID,
-        ),
+        ("one record too few", counted(&[0, 0, 0, 4]), INVALID),
+        ("one record too many", counted(&[0, 0, 0, 2]), INVALID),
+        ("count 0", counted(&[0; 4]), INVALID),
+        ("count -1", counted(&[0xff; 4]), INVALID),
+        ("count 2^31", counted(&most), INVALID),
         (
             "last delta",
             with(good(), LAST_DELTA, &[0, 0, 0, 9]),
@@ -128,12 +110,8 @@ fn bad_batches() -> Vec<(&'static str, Bytes, &'static [ErrorCode])> {
             with(good(), HEADER_BYTES, &[0xff]),
             INVALID,
         ),
-        (
-            "far in the future",
-            with(good(), BASE_TIMESTAMP, &future),
-            &[InvalidTimestamp],
-        ),
-        ("too large", batch(&[&large], NOW, Codec::NONE), TOO_LARGE),
+        ("far in the future", late, TOO_LATE),
+        ("too large", large, TOO_LARGE),
     ]
 }
 
@@ -144,7 +122,7 @@ fn bad_batches_are_refused_and_nothing_is_stored() {
     let mut wire = Wire::connect(&node.address);
     wire.create_topic("strict", 1, &[]);
     assert_eq!(wire.produce("strict", good().into(), -1).error_code, 0);
-    let all = bad_batches();
+    let all = [bad_frames(), bad_contents()].concat();
     for (what, bytes, codes) in &all {
         let answer = wire.produce("strict", bytes.clone(), 1);
         let code = ErrorCode::from_code(answer.error_code);
