@@ -31,9 +31,12 @@ fn set(wire: &mut Wire, kind: &str, name: Option<&str>, key: &str, value: f64, v
     assert_eq!(wire.call(&request, version).entries[0].error_code, 0);
 }
 
+/// Type, match type, and name of a filter's component.
+type Part<'a> = (&'a str, i8, Option<&'a str>);
+
 /// `type=name key=value` of what matches; the error code otherwise.
-fn quotas(wire: &mut Wire, filter: &[(&str, i8, Option<&str>)], strict: bool) -> String {
-    let component = |(kind, match_type, name): &(&str, i8, Option<&str>)| ComponentData {
+fn quotas(wire: &mut Wire, filter: &[Part], strict: bool) -> String {
+    let component = |(kind, match_type, name): &Part| ComponentData {
         entity_type: Str::copy(kind),
         match_type: *match_type,
         r#match: name.map(Str::copy),
@@ -67,7 +70,10 @@ fn quotas(wire: &mut Wire, filter: &[(&str, i8, Option<&str>)], strict: bool) ->
     lines.join("; ")
 }
 
-fn scram(wire: &mut Wire, users: Option<&[&str]>) -> Vec<(String, i16, Vec<(i8, i32)>)> {
+/// A user, an error code, and mechanisms with iterations.
+type Described = (String, i16, Vec<(i8, i32)>);
+
+fn scram(wire: &mut Wire, users: Option<&[&str]>) -> Vec<Described> {
     let name = |name: &&str| UserName {
         name: Str::copy(name),
     };
@@ -109,7 +115,7 @@ fn quotas_are_kept_and_described() {
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
     let all = "client-id=c1 consumer_byte_rate=2048; user=<default> request_percentage=12.5; user=alice producer_byte_rate=1024";
-    let cases: [(&[(&str, i8, Option<&str>)], bool, &str); 9] = [
+    let cases: [(&[Part], bool, &str); 9] = [
         (&[], false, all),
         (&[], true, ""),
         (
