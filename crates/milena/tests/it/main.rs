@@ -9,4 +9,5 @@ mod node;
 mod quotas;
 mod recovery;
 mod refusals;
+mod tools;
 mod wire;
