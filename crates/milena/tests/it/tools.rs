@@ -22,81 +22,83 @@ fn configs(node: &Node, line: &str) -> (i32, String, String) {
     tool(node, "kafka-configs", &args)
 }
 
+/// Command lines, and what they end with and print.
+const CONFIGS: &[(&str, i32, &str)] = &[
+    (
+        "--alter --topic t --add-config retention.ms=7200000,cleanup.policy=[compact,delete]",
+        0,
+        "Completed updating config for topic t.\n",
+    ),
+    (
+        "--describe --topic t",
+        0,
+        "Dynamic configs for topic t are:\n  cleanup.policy=compact,delete sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:cleanup.policy=compact,delete, DEFAULT_CONFIG:log.cleanup.policy=delete}\n  retention.ms=7200000 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:retention.ms=7200000, STATIC_BROKER_CONFIG:log.retention.ms=-1, DEFAULT_CONFIG:log.retention.hours=168}\n",
+    ),
+    (
+        "--describe --topic nope",
+        0,
+        "The topic 'nope' doesn't exist and doesn't have dynamic config.\n",
+    ),
+    ("--alter --topic t --add-config retention.ms=abc", 1, ""),
+    (
+        "--alter --user alice --add-config SCRAM-SHA-256=[iterations=4096,password=secret]",
+        0,
+        "Completed updating config for user alice.\n",
+    ),
+    (
+        "--describe --user alice",
+        0,
+        "SCRAM credential configs for user-principal 'alice' are SCRAM-SHA-256=iterations=4096\n",
+    ),
+    (
+        "--alter --client c1 --add-config producer_byte_rate=1024",
+        0,
+        "Completed updating config for client c1.\n",
+    ),
+    (
+        "--alter --client-defaults --add-config controller_mutation_rate=10",
+        0,
+        "Completed updating default config for clients in the cluster.\n",
+    ),
+    (
+        "--describe --entity-type clients",
+        0,
+        "Quota configs for the default client-id are controller_mutation_rate=10.0\nQuota configs for client-id 'c1' are producer_byte_rate=1024.0\n",
+    ),
+    (
+        "--alter --client c1 --delete-config request_percentage",
+        1,
+        "",
+    ),
+    (
+        "--alter --client-metrics m --add-config interval.ms=10000",
+        0,
+        "Completed updating config for client-metric m.\n",
+    ),
+];
+
 #[test]
 fn configs_are_altered_and_described() {
     let home = Home::new();
     let node = home.start();
     tool(&node, "kafka-topics", &["--create", "--topic", "t"]);
-    let told = [
-        (
-            "--alter --topic t --add-config retention.ms=7200000,cleanup.policy=[compact,delete]",
-            0,
-            "Completed updating config for topic t.\n",
-        ),
-        (
-            "--describe --topic t",
-            0,
-            "Dynamic configs for topic t are:\n  cleanup.policy=compact,delete sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:cleanup.policy=compact,delete, DEFAULT_CONFIG:log.cleanup.policy=delete}\n  retention.ms=7200000 sensitive=false synonyms={DYNAMIC_TOPIC_CONFIG:retention.ms=7200000, STATIC_BROKER_CONFIG:log.retention.ms=-1, DEFAULT_CONFIG:log.retention.hours=168}\n",
-        ),
-        (
-            "--describe --topic nope",
-            0,
-            "The topic 'nope' doesn't exist and doesn't have dynamic config.\n",
-        ),
-        ("--alter --topic t --add-config retention.ms=abc", 1, ""),
-        (
-            "--alter --user alice --add-config SCRAM-SHA-256=[iterations=4096,password=secret]",
-            0,
-            "Completed updating config for user alice.\n",
-        ),
-        (
-            "--describe --user alice",
-            0,
-            "SCRAM credential configs for user-principal 'alice' are SCRAM-SHA-256=iterations=4096\n",
-        ),
-        (
-            "--alter --client c1 --add-config producer_byte_rate=1024",
-            0,
-            "Completed updating config for client c1.\n",
-        ),
-        (
-            "--alter --client-defaults --add-config controller_mutation_rate=10",
-            0,
-            "Completed updating default config for clients in the cluster.\n",
-        ),
-        (
-            "--describe --entity-type clients",
-            0,
-            "Quota configs for the default client-id are controller_mutation_rate=10.0\nQuota configs for client-id 'c1' are producer_byte_rate=1024.0\n",
-        ),
-        (
-            "--alter --client c1 --delete-config request_percentage",
-            1,
-            "",
-        ),
-        (
-            "--alter --client-metrics m --add-config interval.ms=10000",
-            0,
-            "Completed updating config for client-metric m.\n",
-        ),
-    ];
-    for (line, status, stdout) in told {
+    for (line, status, stdout) in CONFIGS {
         let (ended, printed, said) = configs(&node, line);
         assert_eq!(
             (ended, printed.as_str()),
-            (status, stdout),
+            (*status, *stdout),
             "{line}: {said}"
         );
         assert_eq!(
             said.is_empty(),
-            status == 0 && !line.contains("--add-config SCRAM") && !line.contains("_rate"),
+            *status == 0 && !line.contains("--add-config SCRAM") && !line.contains("_rate"),
             "{line}: {said}"
         );
         assert!(!said.contains("secret"), "{said}");
     }
     let (status, listed, _) = tool(&node, "kafka-client-metrics", &["--list"]);
     assert_eq!((status, listed.as_str()), (0, "m\n"));
-    println!("tools: {} lines of kafka-configs", told.len());
+    println!("tools: {} lines of kafka-configs", CONFIGS.len());
 }
 
 #[test]
