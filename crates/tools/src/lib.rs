@@ -56,6 +56,7 @@ tools! {
     "kafka-producer-perf-test" => perf::producer::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
+    "kafka-verifiable-consumer" => perf::verifiable_consumer::main,
     "kafka-verifiable-producer" => perf::verifiable_producer::main,
 }
 

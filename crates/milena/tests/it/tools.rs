@@ -172,3 +172,39 @@ fn performance_is_measured() {
     assert!(printed.contains("Percentiles: 50th = "), "{printed}");
     println!("tools: 6005 records sent and read, 10 ways measured");
 }
+
+#[test]
+fn verifiable_clients_tell_each_step() {
+    let home = Home::new();
+    let node = home.start();
+    let sending = ["--topic", "told", "--max-messages", "500"];
+    let (status, printed, said) = tool(&node, "kafka-verifiable-producer", &sending);
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(printed.matches("producer_send_success").count(), 500);
+    let reading = [
+        "--topic",
+        "told",
+        "--group-id",
+        "v",
+        "--max-messages",
+        "500",
+    ];
+    let (status, printed, said) = tool(&node, "kafka-verifiable-consumer", &reading);
+    assert_eq!(status, 0, "{said}");
+    let lines = [
+        "startup_complete",
+        "partitions_assigned",
+        "records_consumed",
+        "offsets_committed",
+        "partitions_revoked",
+        "shutdown_complete",
+    ];
+    let at = lines.map(|name| {
+        printed
+            .find(name)
+            .unwrap_or_else(|| panic!("no {name}: {printed}"))
+    });
+    assert!(at.is_sorted(), "{printed}");
+    assert!(!printed.contains("\"success\":false"), "{printed}");
+    println!("tools: 500 records told of twice");
+}

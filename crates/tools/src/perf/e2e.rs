@@ -105,7 +105,7 @@ pub fn check(options: &Options) -> Result<(), Stop> {
     match acks {
         "1" | "all" => Ok(()),
         _ => Err(Stop::Usage(
-            "Latency testing requires synchronous acknowledgement. Please use '1' or 'all' for producer-acks.".into(),
+            "Invalid value for --producer-acks. Latency testing requires synchronous acknowledgement. Please use '1' or 'all'.".into(),
         )),
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod figures;
 pub(crate) mod flat;
 pub(crate) mod json;
 pub(crate) mod producer;
+pub(crate) mod verifiable_consumer;
 pub(crate) mod verifiable_producer;
 
 use milena_client::Error;

@@ -71,6 +71,10 @@ const PARTLY: &[(&str, &str)] = &[
         "kafka-producer-perf-test",
         "all but transactions and --print-metrics",
     ),
+    (
+        "kafka-verifiable-consumer",
+        "all but --group-protocol consumer",
+    ),
     ("kafka-dump-log", "all but --remote-log-metadata-decoder"),
 ];
 
