@@ -55,7 +55,7 @@ pub(crate) fn parse_double(text: &str) -> Option<f64> {
 }
 
 /// `Double.toString`.
-pub(crate) fn double_text(value: f64) -> String {
+pub fn double_text(value: f64) -> String {
     if value.is_nan() {
         return "NaN".into();
     }

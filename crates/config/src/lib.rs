@@ -31,6 +31,7 @@ pub use client_metrics::{ClientMatch, ClientMetricsSettings};
 pub use describe::{ConfigEntry, ConfigSource, EntrySynonym, Layers};
 pub use endpoint::{Endpoint, Listener, SecurityProtocol, Voter};
 pub use group::GroupSettings;
+pub use java::double_text as java_double;
 pub use key::{Importance, Key, Keys, Scope, Support, Synonym, Type, Update, keys};
 pub use node::{ConfigError, NodeConfig, Problem, Role, Warning};
 pub use properties::{Properties, PropertiesError};

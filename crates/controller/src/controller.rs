@@ -182,6 +182,8 @@ impl Controller {
             R::ElectLeaders(r) => self.elect_leaders(r),
             R::IncrementalAlterConfigs(r) => Ok(self.incremental_alter_configs(r, ctx)),
             R::AlterConfigs(r) => Ok(self.alter_configs(r, ctx)),
+            R::AlterClientQuotas(r) => Ok(self.alter_client_quotas(r)),
+            R::AlterUserScramCredentials(r) => Ok(self.alter_scram(r)),
             R::BrokerRegistration(r) => self.register_broker(r, ctx, now),
             R::BrokerHeartbeat(r) => self.heartbeat(r, now),
             R::UnregisterBroker(r) => self.unregister_broker(r),

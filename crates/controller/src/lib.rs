@@ -27,10 +27,12 @@ mod index;
 mod partition_change;
 mod placement;
 mod producer_ids;
+mod quotas;
 mod reassignment;
 mod refusal;
 mod refuse;
 mod request;
+mod scram;
 mod state;
 mod timers;
 

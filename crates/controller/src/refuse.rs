@@ -21,7 +21,7 @@ use milena_protocol::{
 };
 
 use crate::refusal::default_text;
-use crate::{ControllerAnswer, ControllerRequest, Decision, Refusal};
+use crate::{ControllerAnswer, ControllerRequest, Decision, Refusal, quotas, scram};
 
 /// No records, and the refusal wherever the answer has a place for it. `version` is the request's.
 pub(crate) fn all(request: &ControllerRequest, refusal: &Refusal, version: i16) -> Decision {
@@ -37,6 +37,8 @@ pub(crate) fn all(request: &ControllerRequest, refusal: &Refusal, version: i16) 
         R::ElectLeaders(r) => r.refused(code, text).into(),
         R::IncrementalAlterConfigs(r) => r.refused(code, text).into(),
         R::AlterConfigs(r) => r.refused(code, text).into(),
+        R::AlterClientQuotas(r) => quotas::refused(r, refusal).into(),
+        R::AlterUserScramCredentials(r) => scram::refused(r, refusal).into(),
         R::BrokerRegistration(r) => r.refused(code, text).into(),
         R::BrokerHeartbeat(r) => r.refused(code, text).into(),
         R::UnregisterBroker(r) => r.refused(code, text).into(),

@@ -1,18 +1,19 @@
 //! What the controller is asked, and what it answers: the protocol's own structures.
 
 use milena_protocol::{
-    AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterConfigsRequest,
-    AlterConfigsResponse, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
-    AlterPartitionRequest, AlterPartitionResponse, ApiKey, AssignReplicasToDirsRequest,
-    AssignReplicasToDirsResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
-    BrokerRegistrationRequest, BrokerRegistrationResponse, ControllerRegistrationRequest,
-    ControllerRegistrationResponse, CreatePartitionsRequest, CreatePartitionsResponse,
-    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
-    ElectLeadersRequest, ElectLeadersResponse, EncodeError, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsResponse, Message, Request, UnregisterBrokerRequest,
-    UnregisterBrokerResponse, UnregisterControllerRequest, UnregisterControllerResponse,
-    UpdateFeaturesRequest, UpdateFeaturesResponse, Writer,
+    AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterClientQuotasRequest,
+    AlterClientQuotasResponse, AlterConfigsRequest, AlterConfigsResponse,
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, AlterPartitionRequest,
+    AlterPartitionResponse, AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
+    ApiKey, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse, BrokerHeartbeatRequest,
+    BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
+    ControllerRegistrationRequest, ControllerRegistrationResponse, CreatePartitionsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse, EncodeError,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, Message, Request,
+    UnregisterBrokerRequest, UnregisterBrokerResponse, UnregisterControllerRequest,
+    UnregisterControllerResponse, UpdateFeaturesRequest, UpdateFeaturesResponse, Writer,
 };
 
 macro_rules! requests {
@@ -79,6 +80,8 @@ requests! {
     ElectLeaders ElectLeadersRequest ElectLeadersResponse,
     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
     AlterConfigs AlterConfigsRequest AlterConfigsResponse,
+    AlterClientQuotas AlterClientQuotasRequest AlterClientQuotasResponse,
+    AlterUserScramCredentials AlterUserScramCredentialsRequest AlterUserScramCredentialsResponse,
     BrokerRegistration BrokerRegistrationRequest BrokerRegistrationResponse,
     BrokerHeartbeat BrokerHeartbeatRequest BrokerHeartbeatResponse,
     UnregisterBroker UnregisterBrokerRequest UnregisterBrokerResponse,

@@ -34,11 +34,30 @@ fn main() -> ExitCode {
             print!("{}", help());
             ExitCode::SUCCESS
         }
+        "completion" => completion(&args),
         tool if milena_tools::NAMES.contains(&tool) => {
             ExitCode::from(milena_tools::run(tool, args).clamp(0, 255) as u8)
         }
         other => {
             eprintln!("milena: there is no command {other:?}; `milena --help` lists them");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints the completion script of a shell.
+fn completion(args: &[OsString]) -> ExitCode {
+    let shell = args
+        .first()
+        .and_then(|shell| shell.to_str())
+        .unwrap_or_default();
+    match milena_tools::completion::script(shell) {
+        Some(script) => {
+            print!("{script}");
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("milena completion: say for which shell: bash, zsh or fish");
             ExitCode::from(2)
         }
     }

@@ -6,7 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod api_versions;
+mod client_metrics;
 mod cluster;
+pub mod completion;
+mod configs;
 mod connect;
 mod console_consumer;
 mod console_producer;
@@ -14,7 +17,9 @@ mod consumer_groups;
 mod dump_log;
 mod exceptions;
 mod filter;
+mod jmx;
 mod options;
+mod perf;
 mod say;
 mod storage;
 mod subcommands;
@@ -38,13 +43,21 @@ macro_rules! tools {
 
 tools! {
     "kafka-broker-api-versions" => api_versions::main,
+    "kafka-client-metrics" => client_metrics::main,
     "kafka-cluster" => cluster::main,
+    "kafka-configs" => configs::main,
     "kafka-console-consumer" => console_consumer::main,
     "kafka-console-producer" => console_producer::main,
     "kafka-consumer-groups" => consumer_groups::main,
+    "kafka-consumer-perf-test" => perf::consumer::main,
     "kafka-dump-log" => dump_log::main,
+    "kafka-e2e-latency" => perf::e2e::main,
+    "kafka-jmx" => jmx::main,
+    "kafka-producer-perf-test" => perf::producer::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
+    "kafka-verifiable-consumer" => perf::verifiable_consumer::main,
+    "kafka-verifiable-producer" => perf::verifiable_producer::main,
 }
 
 /// Runs a tool to its end and returns its exit status. The name is one of [`NAMES`], with or without `.sh`.

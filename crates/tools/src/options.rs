@@ -81,6 +81,7 @@ impl Spec {
         let mut options = Options {
             spec: *self,
             given: BTreeMap::new(),
+            order: Vec::new(),
             count: args.len(),
         };
         let mut args = args.iter().peekable();
@@ -112,6 +113,7 @@ impl Spec {
                 }
                 _ => {}
             }
+            options.order.push(flag.name);
             options.given.entry(flag.name).or_default().extend([value]);
         }
         options.check_needs()?;
@@ -176,6 +178,8 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 pub struct Options {
     spec: Spec,
     given: BTreeMap<&'static str, Vec<Option<String>>>,
+    /// Names in the order in which they were given.
+    order: Vec<&'static str>,
     count: usize,
 }
 
@@ -192,6 +196,11 @@ impl Options {
     pub fn has(&self, name: &str) -> bool {
         debug_assert!(self.spec.flag(name).is_some(), "{name} is no flag");
         self.given.contains_key(name)
+    }
+
+    /// The flags in the order in which they were given.
+    pub fn order(&self) -> &[&'static str] {
+        &self.order
     }
 
     /// How many of these flags were given.

@@ -11,7 +11,9 @@ use crate::consumer_groups::{self, tables};
 use crate::options::{Options, Spec};
 use crate::say::Stop;
 use crate::topics::describe::{Partition, Report, Topic};
-use crate::{cluster, connect, console_consumer, storage, subcommands, topics};
+use crate::{
+    client_metrics, cluster, configs, connect, console_consumer, perf, storage, subcommands, topics,
+};
 
 fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_string).collect()
@@ -64,6 +66,12 @@ fn command_lines() {
                 consumer_groups::flags::check,
                 &args,
             ),
+            "kafka-configs" => flags(&configs::flags::SPEC, configs::flags::check, &args),
+            "kafka-client-metrics" => flags(&client_metrics::SPEC, client_metrics::check, &args),
+            "kafka-consumer-perf-test" => {
+                flags(&perf::consumer::SPEC, perf::consumer::check, &args)
+            }
+            "kafka-e2e-latency" => flags(&perf::e2e::SPEC, perf::e2e::check, &args),
             "kafka-cluster" => subcommand(&cluster::TOOL, &args),
             "kafka-storage" => subcommand(&storage::TOOL, &args),
             other => panic!("no tool {other}"),
@@ -98,6 +106,40 @@ fn lines_become_records() {
             }
             Err(why) => why,
         }
+    });
+}
+
+/// `--add-config` and what is said of the keys of a kind of entity: `clients k=v` or `add k=v`; `scram …` a credential.
+#[test]
+fn config_pairs() {
+    check("config_pairs.txt", |line| {
+        let (kind, text) = line.split_once(' ').unwrap();
+        if kind == "scram" {
+            return match configs::pairs::credential("SCRAM-SHA-256", text) {
+                Ok((iterations, password)) => format!("{iterations} iterations of {password:?}"),
+                Err(why) => why,
+            };
+        }
+        let pairs = match configs::pairs::pairs(text) {
+            Ok(pairs) => pairs,
+            Err(why) => return why,
+        };
+        if kind == "add" {
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| format!("{key} = {value:?}\n"));
+            return pairs.collect();
+        }
+        let named = |name: &str| configs::flags::Entities {
+            types: vec![kind.to_string()],
+            names: vec![name.to_string()],
+        };
+        let added = pairs.into_iter().collect();
+        let say = |name: &str| match configs::check_client_keys(&named(name), &added, &[]) {
+            Ok(()) => "taken".to_string(),
+            Err(why) => why,
+        };
+        format!("by name: {}\nby default: {}", say("x"), say(""))
     });
 }
 

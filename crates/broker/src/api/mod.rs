@@ -149,6 +149,8 @@ apis! {
         DescribeQuorum => describe_quorum on Both;
         DescribeCluster => describe_cluster on Both;
         DescribeProducers => describe_producers on Brokers;
+        DescribeClientQuotas => describe_client_quotas on Brokers;
+        DescribeUserScramCredentials => describe_user_scram_credentials on Both;
         ListConfigResources => list_config_resources on Brokers;
         DescribeTopicPartitions => describe_topic_partitions on Brokers;
     }
@@ -170,6 +172,8 @@ apis! {
         CreatePartitions on Both;
         ListPartitionReassignments on Both;
         AlterPartition on Controllers;
+        AlterClientQuotas on Both;
+        AlterUserScramCredentials on Both;
         UpdateFeatures on Both;
         BrokerRegistration on Controllers;
         BrokerHeartbeat on Controllers;

@@ -3,76 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hmac::{Hmac, Mac};
-use milena_base::Prng;
+use milena_base::{Prng, ScramMechanism};
 use milena_protocol::UserScramCredentialRecord;
-use sha2::{Digest, Sha256, Sha512};
 
 use super::FormatError;
 
 const ITERATIONS_DEFAULT: i32 = 4096;
-const ITERATIONS_MIN: i32 = 4096;
-const ITERATIONS_MAX: i32 = 16384;
-const SALT_BYTES: usize = 25;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mechanism {
-    Sha256,
-    Sha512,
-}
-
-impl Mechanism {
-    fn parse(name: &str) -> Option<Mechanism> {
-        match name {
-            "SCRAM-SHA-256" => Some(Mechanism::Sha256),
-            "SCRAM-SHA-512" => Some(Mechanism::Sha512),
-            _ => None,
-        }
-    }
-
-    /// Kafka's number and name of the mechanism.
-    fn kafka(self) -> (i8, &'static str) {
-        match self {
-            Mechanism::Sha256 => (1, "SCRAM_SHA_256"),
-            Mechanism::Sha512 => (2, "SCRAM_SHA_512"),
-        }
-    }
-
-    fn hmac(self, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-        match self {
-            Mechanism::Sha256 => mac(Hmac::<Sha256>::new_from_slice(key), parts),
-            Mechanism::Sha512 => mac(Hmac::<Sha512>::new_from_slice(key), parts),
-        }
-    }
-
-    fn hash(self, bytes: &[u8]) -> Vec<u8> {
-        match self {
-            Mechanism::Sha256 => Sha256::digest(bytes).to_vec(),
-            Mechanism::Sha512 => Sha512::digest(bytes).to_vec(),
-        }
-    }
-
-    /// `Hi` of RFC 5802: PBKDF2 with one block.
-    fn salted_password(self, password: &[u8], salt: &[u8], iterations: i32) -> Vec<u8> {
-        let mut round = self.hmac(password, &[salt, &[0, 0, 0, 1]]);
-        let mut result = round.clone();
-        for _ in 1..iterations {
-            round = self.hmac(password, &[&round]);
-            for (byte, other) in result.iter_mut().zip(&round) {
-                *byte ^= other;
-            }
-        }
-        result
-    }
-}
-
-fn mac<M: Mac>(key: Result<M, impl std::fmt::Debug>, parts: &[&[u8]]) -> Vec<u8> {
-    let mut mac = key.expect("HMAC takes keys of every length");
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().to_vec()
-}
+const ITERATIONS_MIN: i32 = ScramMechanism::ITERATIONS_MIN;
+const ITERATIONS_MAX: i32 = ScramMechanism::ITERATIONS_MAX;
+const SALT_BYTES: usize = ScramMechanism::SALT_BYTES;
 
 /// The record of `SCRAM-SHA-256=[name=alice,password=…]`, with `iterations`, `salt` and `saltedpassword` (base64) where
 /// given. A salt that is not given is drawn.
@@ -120,13 +59,12 @@ pub(super) fn credential(
     let salted = salted.unwrap_or_else(|| {
         mechanism.salted_password(password.unwrap_or_default().as_bytes(), &salt, iterations)
     });
-    let client_key = mechanism.hmac(&salted, &[b"Client Key"]);
     Ok(UserScramCredentialRecord {
         name: name.into(),
-        mechanism: mechanism.kafka().0,
+        mechanism: mechanism.id(),
         salt: Bytes::from(salt),
-        stored_key: Bytes::from(mechanism.hash(&client_key)),
-        server_key: Bytes::from(mechanism.hmac(&salted, &[b"Server Key"])),
+        stored_key: Bytes::from(mechanism.stored_key(&salted)),
+        server_key: Bytes::from(mechanism.server_key(&salted)),
         iterations,
     })
 }
@@ -135,12 +73,12 @@ fn wrong(what: &str, value: &str) -> FormatError {
     FormatError::Refused(format!("Failed to decode given {what}: {value}"))
 }
 
-fn split_mechanism(argument: &str) -> Result<(Mechanism, &str), FormatError> {
+fn split_mechanism(argument: &str) -> Result<(ScramMechanism, &str), FormatError> {
     let Some((name, inside)) = argument.split_once('=') else {
         // What is there may be a password.
         return FormatError::refuse("Failed to find equals sign in SCRAM argument");
     };
-    let Some(mechanism) = Mechanism::parse(name) else {
+    let Some(mechanism) = ScramMechanism::from_name(name) else {
         return FormatError::refuse(format!("The add-scram mechanism {name} is not supported."));
     };
     let Some(inside) = inside.strip_prefix('[') else {
@@ -169,11 +107,11 @@ fn components(inside: &str) -> Result<BTreeMap<String, String>, FormatError> {
     Ok(parts)
 }
 
-fn iterations(given: Option<String>, mechanism: Mechanism) -> Result<i32, FormatError> {
+fn iterations(given: Option<String>, mechanism: ScramMechanism) -> Result<i32, FormatError> {
     let Some(text) = given else {
         return Ok(ITERATIONS_DEFAULT);
     };
-    let name = mechanism.kafka().1;
+    let name = mechanism.name().replace('-', "_");
     match text.parse::<i32>() {
         Err(_) => FormatError::refuse(format!("Failed to parse iterations count: {text}")),
         Ok(count) if count < ITERATIONS_MIN => FormatError::refuse(format!(

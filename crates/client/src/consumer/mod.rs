@@ -167,6 +167,11 @@ impl Consumer {
         }
     }
 
+    /// The partitions that are read now.
+    pub fn assignment(&self) -> BTreeSet<Place> {
+        self.positions.keys().cloned().collect()
+    }
+
     /// Whether the next record is decoded already. Between batches that is not known and the answer is no: what is at
     /// its end must not look like more, or a caller that waits for a pause before it writes would wait for ever.
     pub fn has_buffered(&self) -> bool {

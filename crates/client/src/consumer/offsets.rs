@@ -241,6 +241,17 @@ impl Consumer {
     }
 
     /// Commits and waits for the answer; a failure is told and not tried again.
+    /// Commits what was handed out, and says whether all of it is.
+    pub async fn commit(&mut self) -> Result<(), Error> {
+        self.commit_now().await?;
+        match self.uncommitted().is_empty() {
+            true => Ok(()),
+            false => Err(Error::NotKnown(
+                "the offsets were not committed: the group is being rebalanced, or its coordinator has moved".into(),
+            )),
+        }
+    }
+
     pub(super) async fn commit_now(&mut self) -> Result<(), Error> {
         let offsets = self.uncommitted();
         let coordinator = self.group.as_ref().and_then(|group| group.coordinator);

@@ -20,7 +20,8 @@ pub struct QueuedBatch {
     builder: Option<BatchBuilder>,
     /// Set when it is first sent; sent again unchanged.
     pub bytes: Option<Bytes>,
-    pub records: Vec<Sizes>,
+    /// Tags and sizes of its records.
+    pub records: Vec<(u64, Sizes)>,
     pub created: Instant,
     pub tries: u32,
     /// Not before this, after a failed try.
@@ -73,7 +74,7 @@ impl QueuedBatch {
         builder
             .append(new)
             .map_err(|error| Error::Config(error.to_string()))?;
-        self.records.push(record.sizes());
+        self.records.push((record.tag, record.sizes()));
         Ok(())
     }
 

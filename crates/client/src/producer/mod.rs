@@ -33,6 +33,8 @@ pub struct Record {
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
     pub headers: Vec<(Str, Option<Bytes>)>,
+    /// The caller's own; comes back with what became of the record.
+    pub tag: u64,
 }
 
 impl Record {
@@ -59,7 +61,19 @@ impl Record {
 pub struct Failed {
     pub topic: Str,
     pub sizes: Sizes,
+    pub tag: u64,
     pub error: Error,
+}
+
+/// Records of one batch that were written, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub topic: Str,
+    pub partition: i32,
+    /// Of the first record; −1 where the broker does not say (acks=0).
+    pub base_offset: i64,
+    /// Tags and sizes.
+    pub records: Vec<(u64, Sizes)>,
 }
 
 type Place = (Str, i32);
@@ -85,6 +99,10 @@ pub struct Producer {
     refresh_metadata: bool,
     metadata_since: Instant,
     failed: Vec<Failed>,
+    /// `None` where nobody wants to know.
+    written: Option<Vec<Written>>,
+    /// Bytes of all batches in `queues`.
+    buffered_bytes: usize,
 }
 
 impl Producer {
@@ -102,6 +120,31 @@ impl Producer {
             refresh_metadata: false,
             metadata_since: Instant::now(),
             failed: Vec::new(),
+            written: None,
+            buffered_bytes: 0,
+        }
+    }
+
+    /// Keeps what was written for [`Producer::take_written`], which then has to be called.
+    #[must_use]
+    pub fn with_receipts(mut self) -> Producer {
+        self.written = Some(Vec::new());
+        self
+    }
+
+    /// Records that were written since the last call, if receipts are kept.
+    pub fn take_written(&mut self) -> Vec<Written> {
+        self.written
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Sends what is due and takes the answers that are here, without waiting.
+    pub async fn poll(&mut self) -> Result<(), Error> {
+        match self.is_idle() {
+            true => Ok(()),
+            false => self.step(false, Instant::now()).await,
         }
     }
 
@@ -133,9 +176,15 @@ impl Producer {
             if let Some(last) = queue.back_mut() {
                 last.full = true;
             }
-            queue.push_back(QueuedBatch::new(self.config.codec, Instant::now()));
+            let batch = QueuedBatch::new(self.config.codec, Instant::now());
+            self.buffered_bytes += batch.size();
+            queue.push_back(batch);
         }
-        queue.back_mut().expect("pushed just now").append(&record)
+        let batch = queue.back_mut().expect("pushed just now");
+        let before = batch.size();
+        batch.append(&record)?;
+        self.buffered_bytes += batch.size().saturating_sub(before);
+        Ok(())
     }
 
     /// Metadata of a topic, waited for.
@@ -223,7 +272,7 @@ impl Producer {
     }
 
     fn queued_bytes(&self) -> usize {
-        self.queues.values().flatten().map(QueuedBatch::size).sum()
+        self.buffered_bytes
     }
 
     /// Whether everything that was taken in has been answered or given up.

@@ -10,7 +10,7 @@ use milena_records::increment_sequence;
 use tokio::time::Instant;
 
 use super::batch::QueuedBatch;
-use super::{Failed, Place, Producer};
+use super::{Failed, Place, Producer, Written};
 use crate::{Error, Target};
 
 /// The answer of one broker.
@@ -72,7 +72,7 @@ impl Producer {
             let sent = connection.send_unanswered(&request);
             for place in &places {
                 match &sent {
-                    Ok(()) => self.done(place),
+                    Ok(()) => self.done(place, -1),
                     Err(error) => self.give_up(place, error.clone()),
                 }
             }
@@ -113,7 +113,9 @@ impl Producer {
                 self.sequences.insert(place.clone(), next);
             }
             batch.tries += 1;
+            let before = batch.size();
             let records = batch.seal(producer);
+            self.buffered_bytes = (self.buffered_bytes + batch.size()).saturating_sub(before);
             bytes += records.len();
             let id = self
                 .client
@@ -188,7 +190,7 @@ impl Producer {
     fn take_part(&mut self, place: &Place, part: &PartitionProduceResponse) {
         let code = ErrorCode::from_code(part.error_code).unwrap_or(ErrorCode::UnknownServerError);
         if matches!(code, ErrorCode::None | ErrorCode::DuplicateSequenceNumber) {
-            return self.done(place);
+            return self.done(place, part.base_offset);
         }
         let error = Error::refused(code, part.error_message.as_deref());
         if code.is_retriable() || code == ErrorCode::UnknownTopicId {
@@ -211,8 +213,16 @@ impl Producer {
         batch.resume = Instant::now() + self.client.jittered(pause);
     }
 
-    fn done(&mut self, place: &Place) {
-        self.take_first(place);
+    fn done(&mut self, place: &Place, base_offset: i64) {
+        let batch = self.take_first(place);
+        if let (Some(batch), Some(written)) = (batch, &mut self.written) {
+            written.push(Written {
+                topic: place.0.clone(),
+                partition: place.1,
+                base_offset,
+                records: batch.records,
+            });
+        }
     }
 
     fn take_first(&mut self, place: &Place) -> Option<QueuedBatch> {
@@ -221,6 +231,8 @@ impl Producer {
         if queue.is_empty() {
             self.queues.remove(place);
         }
+        let bytes = batch.as_ref().map_or(0, QueuedBatch::size);
+        self.buffered_bytes = self.buffered_bytes.saturating_sub(bytes);
         batch
     }
 
@@ -233,9 +245,10 @@ impl Producer {
         if batch.bytes.is_some() {
             self.identity = None;
         }
-        let failed = batch.records.iter().map(|sizes| Failed {
+        let failed = batch.records.iter().map(|(tag, sizes)| Failed {
             topic: place.0.clone(),
             sizes: *sizes,
+            tag: *tag,
             error: error.clone(),
         });
         self.failed.extend(failed);

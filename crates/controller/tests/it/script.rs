@@ -1,5 +1,7 @@
 //! The words of a transcript: one command a line, one fact a line back.
 
+mod security;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -122,6 +124,8 @@ impl Script {
             "describe" => self.describe(&words),
             "alter-configs" => self.alter_configs(&words),
             "replace-configs" => self.replace_configs(&words),
+            "quotas" => self.quotas(rest),
+            "scram" => self.scram(rest),
             "alter-partition" => self.alter_partition(&words),
             "assign-dir" => self.assign_dir(&words),
             "elect-leaders" => self.elect_leaders(&words),

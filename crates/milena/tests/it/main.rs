@@ -6,6 +6,8 @@ mod bad_input;
 mod configs;
 mod fetching;
 mod node;
+mod quotas;
 mod recovery;
 mod refusals;
+mod tools;
 mod wire;

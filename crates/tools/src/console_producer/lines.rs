@@ -94,6 +94,7 @@ impl LineReader {
             None => Vec::new(),
         };
         Ok(Record {
+            tag: 0,
             topic: self.topic.clone(),
             partition: None,
             timestamp,

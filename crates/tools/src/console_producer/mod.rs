@@ -164,6 +164,7 @@ async fn send(producer: &mut Producer, record: Record, sync: bool) -> Result<(),
             false => report(vec![Failed {
                 topic,
                 sizes,
+                tag: 0,
                 error,
             }]),
         }
@@ -184,6 +185,7 @@ fn report(failed: Vec<Failed>) {
         topic,
         sizes,
         error,
+        ..
     } in failed
     {
         let (key, value) = (bytes(sizes.key), bytes(sizes.value));

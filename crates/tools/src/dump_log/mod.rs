@@ -2,7 +2,7 @@
 
 mod batches;
 mod decode;
-mod flags;
+pub(crate) mod flags;
 mod indexes;
 
 use std::path::{Path, PathBuf};

@@ -54,12 +54,26 @@ const PARTLY: &[(&str, &str)] = &[
         "cluster-id and list-endpoints; the server does not serve unregister",
     ),
     (
+        "kafka-configs",
+        "all but broker-loggers: levels are set by MILENA_LOG when the server starts",
+    ),
+    (
         "kafka-console-consumer",
         "formatters and deserializers are Kafka's own, by their names; group.protocol=classic",
     ),
     (
         "kafka-consumer-groups",
         "--list, --describe and --delete; --reset-offsets and --delete-offsets are refused",
+    ),
+    ("kafka-consumer-perf-test", "all but --print-metrics"),
+    ("kafka-jmx", "says that there is no JMX, and what there is"),
+    (
+        "kafka-producer-perf-test",
+        "all but transactions and --print-metrics",
+    ),
+    (
+        "kafka-verifiable-consumer",
+        "all but --group-protocol consumer",
     ),
     ("kafka-dump-log", "all but --remote-log-metadata-decoder"),
 ];
