@@ -26,6 +26,7 @@ use tracing::{error, info};
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
 use crate::housekeeping::Chore;
+use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
@@ -54,6 +55,7 @@ pub enum Origin {
     ),
     Lifecycle,
     ProducerIds,
+    InSync,
     /// The answer is not looked at: the committed records tell.
     Nobody,
 }
@@ -527,6 +529,9 @@ fn answer(broker: &Broker, parked: Parked, out: &mut Outbox) {
         }
         (Origin::ProducerIds, ControllerAnswer::AllocateProducerIds(body)) => {
             producer_ids::on_block(broker, &body, out);
+        }
+        (Origin::InSync, ControllerAnswer::AlterPartition(body)) => {
+            out.post(InSyncEvent::Answered(Box::new(body)));
         }
         // An answer of another kind than its request is not made.
         (_, _) => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use milena_base::{BrokerId, Epoch, ErrorCode, Now};
+use milena_base::{BrokerId, Epoch, ErrorCode, Now, Offset};
 
 use crate::Partition;
 use crate::role::{FetchNote, Leader, Role};
@@ -56,6 +56,22 @@ impl Partition {
             high_watermark_moved: self.advance_high_watermark(&mut inner),
             may_join,
         })
+    }
+
+    /// Whether this leader has a replica among the in-sync ones.
+    pub fn is_in_sync(&self, replica: BrokerId) -> bool {
+        match &self.lock().role {
+            Role::Leader(leader) => leader.isr.contains(&replica),
+            Role::Follower(_) | Role::Offline => false,
+        }
+    }
+
+    /// Other in-sync replicas that have this offset, with their logs' ends (KIP-392).
+    pub fn readable_at(&self, offset: Offset) -> Vec<(BrokerId, Offset)> {
+        match &self.lock().role {
+            Role::Leader(leader) => leader.readable_at(offset),
+            Role::Follower(_) | Role::Offline => Vec::new(),
+        }
     }
 
     /// In-sync replicas that have fallen behind.

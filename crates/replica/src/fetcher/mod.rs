@@ -72,7 +72,9 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// With the session that the answer names; 0 for none.
-    Answered { session_id: i32 },
+    Answered {
+        session_id: i32,
+    },
     Refused(ErrorCode),
     /// No answer came.
     Lost,
