@@ -336,19 +336,13 @@ fn quorum() -> DescribeQuorumResponse {
         log_end_offset: end,
         last_fetch_timestamp: at,
         last_caught_up_timestamp: at,
-        ..Default::default()
     };
     let listener = |name: &'static str, host: &'static str, port| Listener {
         name: name.into(),
         host: host.into(),
         port,
-        ..Default::default()
     };
-    let node = |node_id: i32, listeners| Node {
-        node_id,
-        listeners,
-        ..Default::default()
-    };
+    let node = |node_id: i32, listeners| Node { node_id, listeners };
     DescribeQuorumResponse {
         topics: vec![TopicData {
             partitions: vec![PartitionData {
@@ -423,13 +417,11 @@ fn api_versions() -> ApiVersionsResponse {
         name: name.into(),
         min_version: if max > 9 { 7 } else { 0 },
         max_version: max,
-        ..Default::default()
     };
     let finalised = |name: &'static str, level| FinalizedFeatureKey {
         name: name.into(),
         max_version_level: level,
         min_version_level: level,
-        ..Default::default()
     };
     ApiVersionsResponse {
         supported_features: vec![range("metadata.version", 99), range("group.version", 1)],
@@ -469,7 +461,6 @@ fn directories() -> Vec<DescribeLogDirsResult> {
     let topic = |name: &'static str, partitions| DescribeLogDirsTopic {
         name: name.into(),
         partitions,
-        ..Default::default()
     };
     vec![
         DescribeLogDirsResult {

@@ -81,7 +81,6 @@ impl Update {
         let updates = self.levels.iter().map(|(name, level)| FeatureUpdateKey {
             feature: Str::copy(name),
             max_version_level: *level,
-            allow_downgrade: self.upgrade_type != UPGRADE,
             upgrade_type: self.upgrade_type,
             ..Default::default()
         });

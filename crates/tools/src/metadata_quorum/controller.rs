@@ -114,7 +114,6 @@ fn listeners(properties: &Properties) -> Result<Vec<Listener>, String> {
             name: Str::copy(&name),
             host: Str::copy(host),
             port: *port,
-            ..Default::default()
         })
     };
     names.split(',').map(listener).collect()

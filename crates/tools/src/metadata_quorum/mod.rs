@@ -157,7 +157,6 @@ async fn describe_quorum(client: &mut Client) -> Result<DescribeQuorumResponse, 
         topics: vec![TopicData {
             topic_name: "__cluster_metadata".into(),
             partitions: vec![PartitionData::default()],
-            ..Default::default()
         }],
     };
     let describe = async |client: &mut Client| {
