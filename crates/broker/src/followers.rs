@@ -250,7 +250,6 @@ fn fetch_request(broker: &Broker, order: &FetchOrder) -> FetchRequest {
         replica_state: ReplicaState {
             replica_id: broker.node().0,
             replica_epoch: broker.broker_epoch(),
-            ..ReplicaState::default()
         },
         max_wait_ms: settings.replica_fetch_wait_max_ms,
         min_bytes: settings.replica_fetch_min_bytes,
@@ -291,16 +290,11 @@ fn offsets_request(
                 Which::End => LATEST,
                 Which::Start => EARLIEST,
             },
-            ..ListOffsetsPartition::default()
         });
     }
     let topics = topics
         .into_iter()
-        .map(|(name, partitions)| ListOffsetsTopic {
-            name,
-            partitions,
-            ..ListOffsetsTopic::default()
-        });
+        .map(|(name, partitions)| ListOffsetsTopic { name, partitions });
     ListOffsetsRequest {
         replica_id: broker.node().0,
         topics: topics.collect(),

@@ -199,7 +199,6 @@ fn request(broker: &Broker, proposals: &Proposals) -> AlterPartitionRequest {
     let member = |(id, epoch): &(BrokerId, i64)| BrokerState {
         broker_id: id.0,
         broker_epoch: if *id == me { my_epoch } else { *epoch },
-        ..BrokerState::default()
     };
     let mut topics: Vec<TopicData> = Vec::new();
     for (id, proposal) in proposals {
@@ -216,7 +215,6 @@ fn request(broker: &Broker, proposals: &Proposals) -> AlterPartitionRequest {
             None => topics.push(TopicData {
                 topic_id: id.topic_id,
                 partitions: vec![data],
-                ..TopicData::default()
             }),
         }
     }
@@ -224,7 +222,6 @@ fn request(broker: &Broker, proposals: &Proposals) -> AlterPartitionRequest {
         broker_id: me.0,
         broker_epoch: my_epoch,
         topics,
-        ..AlterPartitionRequest::default()
     }
 }
 
