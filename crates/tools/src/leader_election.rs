@@ -210,7 +210,6 @@ async fn elect(
                 None => topics.push(TopicPartitions {
                     topic: Str::copy(topic),
                     partitions: vec![*partition],
-                    ..TopicPartitions::default()
                 }),
             }
         }
@@ -220,7 +219,6 @@ async fn elect(
         election_type,
         topic_partitions,
         timeout_ms: client.config().request_timeout.as_millis() as i32,
-        ..ElectLeadersRequest::default()
     };
     client
         .retry("electLeaders", async |client: &mut Client| {
