@@ -8,6 +8,7 @@
 
 mod altering;
 mod api;
+mod ask;
 mod auto_create;
 mod broker;
 mod configs;
@@ -30,13 +31,15 @@ mod raft_calls;
 mod sessions;
 mod settings;
 pub mod start;
+mod to_controller;
 mod topic_rules;
 pub mod topics;
 mod waiters;
 
 pub use api::{ListenerKind, served_apis};
+pub use ask::{Ask, Behalf, Origin, Wanted};
 pub use broker::{Broker, Hosted, TopicRules};
-pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
+pub use ctx::{ConnectionId, Ctx, Enveloped, Outbox, Reply, ReplyTo};
 pub use dirs::{Dir, Dirs};
 pub use groups::{Groups, GroupsEvent};
 pub use housekeeping::{Chore, Housekeeper};
@@ -46,5 +49,6 @@ pub use peers::{
     Answered, Asker, CALLS_MAX, Lane, PeerAddress, PeerAnswer, PeerCall, PeerRequest, Unanswered,
 };
 pub use publisher::{MetadataEvent, Publisher};
-pub use quorum::{Origin, Quorum, QuorumEvent, QuorumParts};
+pub use quorum::{Quorum, QuorumEvent, QuorumParts};
 pub use settings::{ListenerSettings, Settings};
+pub use to_controller::{ActiveController, ToController, ToControllerEvent};

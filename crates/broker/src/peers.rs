@@ -22,6 +22,7 @@ use milena_protocol::{ApiKey, EncodeError, Request, Str};
 use crate::broker::Broker;
 use crate::mailbox::Post;
 use crate::quorum::QuorumEvent;
+use crate::to_controller::ToControllerEvent;
 
 /// Calls that may wait or be under way on one connection; more are [`Unanswered::Overloaded`].
 pub const CALLS_MAX: usize = 1000;
@@ -111,6 +112,7 @@ impl<R: Request + Send> PeerRequest for R {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     Quorum,
+    ToController,
 }
 
 /// One request to another node.
@@ -172,6 +174,11 @@ impl Answered {
         Answered { version, frame }
     }
 
+    /// The response's body, undecoded.
+    pub fn body(self, api: ApiKey) -> Result<Bytes, Unanswered> {
+        call::body(self.frame, api, self.version).map_err(|_| Unanswered::Malformed)
+    }
+
     /// The response to the `R` that was sent.
     pub fn decode<R: Request>(self) -> Result<R::Response, Unanswered> {
         call::decode::<R>(self.frame, self.version).map_err(|_| Unanswered::Malformed)
@@ -214,6 +221,7 @@ impl PeerAnswer {
     pub fn into_post(self) -> Post {
         match self.asker {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
+            Asker::ToController => Post::ToController(ToControllerEvent::Answered(self)),
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub inter_broker_listener: String,
     /// `controller.quorum.request.timeout.ms`.
     pub quorum_request_timeout: Duration,
+    /// `broker.session.timeout.ms`.
+    pub broker_session_timeout: Duration,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
     /// `max.incremental.fetch.session.cache.slots`.

@@ -3,6 +3,7 @@
 
 mod bad_batches;
 mod bad_input;
+mod cluster;
 mod configs;
 mod fetching;
 mod node;
