@@ -153,7 +153,10 @@ impl Quorum {
                     info!(leader = id, epoch = leader.epoch.0, role, "quorum");
                     self.on_leader(leader, out);
                 }
-                Effect::Committed { high_watermark } => self.hand_on(high_watermark, now, out)?,
+                Effect::Committed { high_watermark } => {
+                    self.broker.set_kraft_version(self.raft.kraft_version());
+                    self.hand_on(high_watermark, now, out)?;
+                }
                 Effect::Active { epoch, .. } => self.activate(epoch, now, out)?,
                 Effect::SnapshotLoaded(id) => self.load_snapshot(id, out)?,
                 Effect::Stopped => self.finished = true,
