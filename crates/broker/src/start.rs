@@ -443,15 +443,14 @@ fn raft_config(config: &NodeConfig, settings: &Settings, owned: &Owned) -> RaftC
     raft
 }
 
-/// Whom to ask where no leader is known: the static voters, where nothing else is said.
+/// Whom to ask where no leader is known: the servers that are named for it, and the static voters.
 fn bootstrap(config: &NodeConfig) -> Vec<(String, u16)> {
-    let servers = config.bootstrap_servers();
-    if !servers.is_empty() {
-        return servers.to_vec();
-    }
     let others = config.voters().iter();
     let others = others.filter(|voter| voter.id != config.node_id());
-    others.map(|v| (v.host.clone(), v.port)).collect()
+    let others = others.map(|v| (v.host.clone(), v.port));
+    let mut servers = config.bootstrap_servers().to_vec();
+    servers.extend(others);
+    servers
 }
 
 fn static_voters(voters: &[ConfiguredVoter], listener: &str) -> VoterSet {

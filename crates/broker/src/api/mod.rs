@@ -224,7 +224,6 @@ apis! {
         AllocateProducerIds on Controllers;
         ControllerRegistration on Controllers;
         AssignReplicasToDirs on Controllers;
-        UnregisterBroker on Both;
         UnregisterController on Both;
     }
 }

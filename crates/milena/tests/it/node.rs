@@ -84,7 +84,8 @@ impl Home {
         let mut request = FormatRequest::new(&config, cluster_id);
         request.initial_controllers = controllers;
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let mut prng = Prng::new(1);
+        // A directory's id is its own.
+        let mut prng = Prng::new(config.node_id().0 as u64);
         format(&disk, &request, &mut prng, Timestamp(1_700_000_000_000)).expect("it is formatted");
     }
 
