@@ -15,6 +15,7 @@ use milena_raft::RaftRequest;
 
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
+use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::Post;
 use crate::peers::PeerRequest;
@@ -37,6 +38,7 @@ pub enum Origin {
     ),
     Lifecycle,
     ProducerIds,
+    InSync,
     /// The answer is not looked at: the committed records tell.
     Nobody,
 }
@@ -100,7 +102,7 @@ impl Ask {
             Origin::Client(to)
             | Origin::IncrementalAlterConfigs(to, _)
             | Origin::AlterConfigs(to, _) => Some(*to),
-            Origin::Lifecycle | Origin::ProducerIds | Origin::Nobody => None,
+            Origin::Lifecycle | Origin::ProducerIds | Origin::InSync | Origin::Nobody => None,
         }
     }
 
@@ -222,6 +224,9 @@ pub(crate) fn deliver(broker: &Broker, origin: Origin, answer: ControllerAnswer,
         }
         (Origin::ProducerIds, ControllerAnswer::AllocateProducerIds(body)) => {
             producer_ids::on_block(broker, &body, out);
+        }
+        (Origin::InSync, ControllerAnswer::AlterPartition(body)) => {
+            out.post(InSyncEvent::Answered(Box::new(body)));
         }
         // An answer of another kind than its request is not made.
         (_, _) => {}

@@ -20,6 +20,7 @@ use milena_net::call;
 use milena_protocol::{ApiKey, EncodeError, Request, Str};
 
 use crate::broker::Broker;
+use crate::followers::FollowersEvent;
 use crate::mailbox::Post;
 use crate::quorum::QuorumEvent;
 use crate::to_controller::ToControllerEvent;
@@ -113,6 +114,7 @@ impl<R: Request + Send> PeerRequest for R {
 pub enum Asker {
     Quorum,
     ToController,
+    Followers,
 }
 
 /// One request to another node.
@@ -222,6 +224,7 @@ impl PeerAnswer {
         match self.asker {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
             Asker::ToController => Post::ToController(ToControllerEvent::Answered(self)),
+            Asker::Followers => Post::Followers(FollowersEvent::Answered(self)),
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::quorum::QuorumEvent;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// How long one try may take (`request.timeout.ms` of Kafka's nodes).
 const TRY_MAX: Duration = Duration::from_secs(30);
+/// How long a change of in-sync replicas is tried: less than whoever asks waits.
+const IN_SYNC_MAX: Duration = Duration::from_secs(5);
 /// Requests that may wait for a controller; more are refused.
 const WAITING_MAX: usize = 10_000;
 
@@ -91,6 +93,7 @@ impl ToController {
         match ask.origin {
             // A broker that hears nothing for so long begins anew with fresher words.
             Origin::Lifecycle => self.broker.settings.broker_session_timeout / 2,
+            Origin::InSync => IN_SYNC_MAX,
             _ => TRY_MAX,
         }
     }
