@@ -213,6 +213,8 @@ apis! {
         CreateTopics on Both;
         DeleteTopics on Both;
         CreatePartitions on Both;
+        ElectLeaders on Both;
+        AlterPartitionReassignments on Both;
         ListPartitionReassignments on Both;
         AlterPartition on Controllers;
         AlterClientQuotas on Both;
