@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use milena_broker::{
     Broker, Chore, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane, LifecycleEvent,
-    MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent,
+    MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent, ToControllerEvent,
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,6 +22,7 @@ pub struct Senders {
     pub metadata: Sender<MetadataEvent>,
     pub groups: Sender<GroupsEvent>,
     pub lifecycle: Sender<LifecycleEvent>,
+    pub to_controller: Sender<ToControllerEvent>,
     pub chores: Sender<Chore>,
     pub followers: Sender<FollowersEvent>,
     pub insync: Sender<InSyncEvent>,
@@ -122,6 +123,7 @@ impl Edge {
             Post::Metadata(event) => send(senders.metadata.send(event)),
             Post::Groups(event) => send(senders.groups.send(event)),
             Post::Lifecycle(event) => send(senders.lifecycle.send(event)),
+            Post::ToController(event) => send(senders.to_controller.send(event)),
             Post::Chore(chore) => send(senders.chores.send(chore)),
             Post::Followers(event) => send(senders.followers.send(event)),
             Post::InSync(event) => send(senders.insync.send(event)),
