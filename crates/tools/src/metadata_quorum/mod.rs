@@ -220,7 +220,6 @@ async fn remove(mut client: Client, id: i32, directory: Uuid, dry_run: bool) -> 
             cluster_id: None,
             voter_id: id,
             voter_directory_id: directory,
-            ..Default::default()
         };
         let call = async |client: &mut Client| {
             let connection = client.connection(Target::Controller).await?;
