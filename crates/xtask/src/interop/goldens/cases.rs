@@ -188,7 +188,7 @@ impl Case {
             }
         }
         if self.any_config_order {
-            out.iter_mut().for_each(|line| sort_configs(line));
+            out.iter_mut().for_each(sort_configs);
         }
         if self.any_order {
             out.sort_unstable();
