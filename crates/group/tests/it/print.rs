@@ -155,6 +155,17 @@ impl Names {
                 }
                 line
             }
+            GroupResponse::TransactionEnded(error) => format!("TransactionEnded {error}"),
+            GroupResponse::TxnOffsetCommit(r) => {
+                let mut line = "TxnOffsetCommit".to_string();
+                for t in &r.topics {
+                    for p in &t.partitions {
+                        let error = code(p.error_code);
+                        let _ = write!(line, " {}-{}={error}", t.name, p.partition_index);
+                    }
+                }
+                line
+            }
             GroupResponse::OffsetDelete(r) => {
                 let mut line = format!("OffsetDelete {}", code(r.error_code));
                 for t in &r.topics {

@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts`: each file is a conversation with one coordinator.
 
 use milena_base::{ErrorCode, Uuid};
-use milena_group::{GroupConfig, GroupRequest, Payload};
+use milena_group::{GroupConfig, GroupRequest, Marker, Payload, Producer};
 use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::offset_commit_request::{
@@ -14,10 +14,14 @@ use milena_protocol::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use milena_protocol::sync_group_request::SyncGroupRequestAssignment;
+use milena_protocol::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use milena_protocol::{
     ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest,
     JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, Str, SyncGroupRequest, encode_versioned,
+    OffsetDeleteRequest, OffsetFetchRequest, Str, SyncGroupRequest, TxnOffsetCommitRequest,
+    encode_versioned,
 };
 use milena_testkit::{Command, check_each};
 
@@ -48,6 +52,22 @@ fn player() -> impl FnMut(&str) -> String {
         names: Names::default(),
     };
     move |line| player.say(line)
+}
+
+fn within(topic: OffsetCommitRequestTopic) -> TxnOffsetCommitRequestTopic {
+    let partitions = topic.partitions.into_iter();
+    TxnOffsetCommitRequestTopic {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: partitions
+            .map(|p| TxnOffsetCommitRequestPartition {
+                partition_index: p.partition_index,
+                committed_offset: p.committed_offset,
+                committed_leader_epoch: p.committed_leader_epoch,
+                committed_metadata: p.committed_metadata,
+            })
+            .collect(),
+    }
 }
 
 /// Says a transcript's lines to a coordinator.
@@ -127,6 +147,18 @@ impl Player {
                 self.written(&c);
                 Vec::new()
             }
+            "end_transaction" => {
+                let marker = Marker {
+                    producer: Producer {
+                        id: c.get("producer"),
+                        epoch: c.find("epoch").unwrap_or(1),
+                    },
+                    coordinator_epoch: 0,
+                    committed: c.find("committed").unwrap_or(true),
+                    transaction_version: 2,
+                };
+                self.world().end_transaction(0, marker).1
+            }
             _ => {
                 let (version, client, request) = self.request(&c);
                 self.world().request(version, &client, request).1
@@ -138,6 +170,15 @@ impl Player {
     fn print(&mut self, seen: Vec<Seen>) -> String {
         let lines = seen.into_iter().map(|seen| match seen {
             Seen::Appended(record) => format!("write {}", self.names.record(&record)),
+            Seen::Within(producer, record) => {
+                format!("write within {producer} {}", self.names.record(&record))
+            }
+            Seen::Ended(producer, committed) => {
+                format!(
+                    "end {producer} {}",
+                    if committed { "commit" } else { "abort" }
+                )
+            }
             Seen::Refused(record) => format!("refused {}", self.names.record(&record)),
             Seen::Loading(shard) => format!("load {shard}"),
             Seen::Reply(token, response) => {
@@ -246,6 +287,20 @@ impl Player {
                     group_instance_id: instance,
                     retention_time_ms: c.find("retention").unwrap_or(-1),
                     topics: commits(c),
+                }
+                .into(),
+            ),
+            "txn_commit" => (
+                c.find("v").unwrap_or(5),
+                TxnOffsetCommitRequest {
+                    transactional_id: "tx".into(),
+                    group_id: group,
+                    producer_id: c.get("producer"),
+                    producer_epoch: c.find("epoch").unwrap_or(0),
+                    generation_id_or_member_epoch: generation.unwrap_or(-1),
+                    member_id,
+                    group_instance_id: instance,
+                    topics: commits(c).into_iter().map(within).collect(),
                 }
                 .into(),
             ),
