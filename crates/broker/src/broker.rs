@@ -1,7 +1,7 @@
 //! What all connections share: the view of the metadata, the partitions hosted here, and who waits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
@@ -71,6 +71,7 @@ pub struct Broker {
     pub(crate) creating: Mutex<BTreeMap<Str, milena_base::Instant>>,
     broker_epoch: AtomicI64,
     active_controller: AtomicI32,
+    kraft_version: AtomicI16,
     stopping: AtomicBool,
 }
 
@@ -88,6 +89,7 @@ impl Broker {
             creating: Mutex::default(),
             broker_epoch: AtomicI64::new(-1),
             active_controller: AtomicI32::new(-1),
+            kraft_version: AtomicI16::new(0),
             stopping: AtomicBool::new(false),
         }
     }
@@ -235,6 +237,15 @@ impl Broker {
 
     pub(crate) fn set_active_controller(&self, id: i32) {
         self.active_controller.store(id, Ordering::Release);
+    }
+
+    /// The finalised level of `kraft.version`, which stands in the quorum's control records.
+    pub fn kraft_version(&self) -> i16 {
+        self.kraft_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_kraft_version(&self, level: i16) {
+        self.kraft_version.store(level, Ordering::Release);
     }
 
     /// From here on nothing new is begun.

@@ -8,6 +8,7 @@ use milena_net::Frame;
 use milena_protocol::{ApiKey, Message, Str};
 
 use crate::mailbox::Post;
+use crate::peers::PeerCall;
 
 /// A connection of the edge; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +89,11 @@ impl Outbox {
 
     pub fn post(&mut self, post: impl Into<Post>) {
         self.posts.push(post.into());
+    }
+
+    /// Asks another node; the answer is an event of the mailbox that the call names.
+    pub fn call(&mut self, call: PeerCall) {
+        self.posts.push(Post::Call(Box::new(call)));
     }
 
     pub fn is_empty(&self) -> bool {

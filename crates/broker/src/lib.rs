@@ -22,9 +22,11 @@ mod mailbox;
 pub mod metadata_log;
 mod operations;
 mod parked;
+mod peers;
 mod producer_ids;
 mod publisher;
 mod quorum;
+mod raft_calls;
 mod sessions;
 mod settings;
 pub mod start;
@@ -40,6 +42,9 @@ pub use groups::{Groups, GroupsEvent};
 pub use housekeeping::{Chore, Housekeeper};
 pub use lifecycle::{LifeState, Lifecycle, LifecycleEvent, Registration};
 pub use mailbox::{Mailbox, Post};
+pub use peers::{
+    Answered, Asker, CALLS_MAX, Lane, PeerAddress, PeerAnswer, PeerCall, PeerRequest, Unanswered,
+};
 pub use publisher::{MetadataEvent, Publisher};
 pub use quorum::{Origin, Quorum, QuorumEvent, QuorumParts};
 pub use settings::{ListenerSettings, Settings};

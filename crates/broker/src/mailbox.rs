@@ -7,6 +7,7 @@ use crate::ctx::Outbox;
 use crate::groups::GroupsEvent;
 use crate::housekeeping::Chore;
 use crate::lifecycle::LifecycleEvent;
+use crate::peers::PeerCall;
 use crate::publisher::MetadataEvent;
 use crate::quorum::QuorumEvent;
 
@@ -36,6 +37,8 @@ pub enum Post {
     Groups(GroupsEvent),
     Lifecycle(LifecycleEvent),
     Chore(Chore),
+    /// A request to another node; see [`crate::peers`].
+    Call(Box<PeerCall>),
     /// A parked request's deadline is now the earliest.
     WaiterDeadline,
     /// The epoch under which this broker is registered.

@@ -21,7 +21,7 @@ use milena_raft::{
     Effect, Event, Fault, MetadataBatch, NotAppended, Raft, RaftRequest, RaftResponse, Retention,
     SnapshotId, SnapshotPolicy, walk,
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
@@ -29,8 +29,10 @@ use crate::housekeeping::Chore;
 use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
+use crate::peers::PeerAnswer;
 use crate::producer_ids;
 use crate::publisher::MetadataEvent;
+use crate::raft_calls::RaftCalls;
 
 /// Committed batches are read in pieces of this size.
 const READ_BYTES: usize = 1024 * 1024;
@@ -68,6 +70,8 @@ pub enum QuorumEvent {
         to: ReplyTo,
         request: DescribeQuorumRequest,
     },
+    /// What became of a request to another voter.
+    Answered(PeerAnswer),
     /// The publisher's view at an offset, for a snapshot.
     SnapshotImage(Box<Image>),
     /// Whether the snapshot is complete on the disk.
@@ -97,6 +101,8 @@ pub struct Quorum {
     early: Vec<(Origin, ControllerRequest, RequestContext)>,
     asked: BTreeMap<u64, ReplyTo>,
     next_token: u64,
+    /// Requests under way to other voters.
+    calls: RaftCalls,
     /// Directory of `__cluster_metadata-0`.
     dir: PathBuf,
     snapshots: SnapshotPolicy,
@@ -134,6 +140,7 @@ impl Quorum {
             early: Vec::new(),
             asked: BTreeMap::new(),
             next_token: 0,
+            calls: RaftCalls::default(),
             dir: parts.dir,
             snapshots: parts.snapshots,
             retention: parts.retention,
@@ -162,8 +169,13 @@ impl Quorum {
             match effect {
                 Effect::Persist(bytes) => self.persist(&bytes)?,
                 Effect::Flush => self.flush_wanted = true,
-                Effect::Send { to, .. } => {
-                    warn!(peer = to.id.0, "a request to another voter was not sent");
+                Effect::Send {
+                    to,
+                    correlation,
+                    request,
+                } => {
+                    let deadline = now.mono + self.broker.settings.quorum_request_timeout;
+                    self.calls.send(to, correlation, request, deadline, out);
                 }
                 Effect::Answer { token, response } => self.answer_quorum(token, response, out),
                 Effect::Leader(leader) => {
@@ -174,7 +186,10 @@ impl Quorum {
                         self.step_down(leader.leader.map(|id| id.0), out);
                     }
                 }
-                Effect::Committed { high_watermark } => self.hand_on(high_watermark, now, out)?,
+                Effect::Committed { high_watermark } => {
+                    self.broker.set_kraft_version(self.raft.kraft_version());
+                    self.hand_on(high_watermark, now, out)?;
+                }
                 Effect::Active { epoch, .. } => self.activate(epoch, now, out)?,
                 Effect::SnapshotLoaded(id) => self.load_snapshot(id, out)?,
                 Effect::Stopped => self.finished = true,
@@ -451,6 +466,11 @@ impl Quorum {
                     request: RaftRequest::DescribeQuorum(request),
                 };
                 self.raft.step(event, now, &mut effects)?;
+            }
+            QuorumEvent::Answered(answer) => {
+                if let Some(event) = self.calls.answered(answer) {
+                    self.raft.step(event, now, &mut effects)?;
+                }
             }
             QuorumEvent::SnapshotImage(image) => self.begin_snapshot(*image, now, out),
             QuorumEvent::SnapshotWritten(_, false) => self.snapshot_under_way = false,

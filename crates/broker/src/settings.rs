@@ -26,6 +26,10 @@ pub struct Settings {
     pub node: BrokerId,
     pub cluster_id: String,
     pub listeners: Vec<ListenerSettings>,
+    /// `inter.broker.listener.name`, or the one of the protocol.
+    pub inter_broker_listener: String,
+    /// `controller.quorum.request.timeout.ms`.
+    pub quorum_request_timeout: Duration,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
     /// `max.incremental.fetch.session.cache.slots`.

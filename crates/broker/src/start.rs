@@ -290,6 +290,8 @@ fn settings(config: &NodeConfig, bound: &Bound, cluster_id: &str) -> Settings {
         node: config.node_id(),
         cluster_id: cluster_id.to_owned(),
         listeners: listeners(config, bound),
+        inter_broker_listener: config.inter_broker_listener().to_owned(),
+        quorum_request_timeout: ms(i64::from(config.quorum_request_timeout_ms())),
         fetch_bytes_max: config.fetch_max_bytes().max(0) as usize,
         fetch_sessions_max: config.max_incremental_fetch_session_cache_slots().max(0) as usize,
         partitions_per_page_max: config.max_request_partition_size_limit().max(1),

@@ -6,14 +6,15 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, RwLock};
 
 use milena_broker::{
-    Broker, Chore, ConnectionId, GroupsEvent, LifecycleEvent, MetadataEvent, Outbox, Post,
-    QuorumEvent,
+    Broker, Chore, ConnectionId, GroupsEvent, Lane, LifecycleEvent, MetadataEvent, Outbox,
+    PeerAddress, PeerAnswer, Post, QuorumEvent,
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::clock::Clock;
 use crate::connection::Answer;
+use crate::peers::{Calls, Home};
 
 /// The senders into the mailboxes' threads.
 pub struct Senders {
@@ -22,6 +23,7 @@ pub struct Senders {
     pub groups: Sender<GroupsEvent>,
     pub lifecycle: Sender<LifecycleEvent>,
     pub chores: Sender<Chore>,
+    pub calls: Calls,
     /// True: a new deadline; false: stop.
     pub waiters: Sender<bool>,
     /// The node's own life, told to whoever runs it.
@@ -82,6 +84,11 @@ impl Edge {
         connections.clear();
     }
 
+    /// No other node is asked any more.
+    pub fn stop_peers(&self) {
+        send(self.senders.calls.send(None));
+    }
+
     pub fn stop_waiters(&self) {
         send(self.senders.waiters.send(false));
     }
@@ -114,6 +121,7 @@ impl Edge {
             Post::Groups(event) => send(senders.groups.send(event)),
             Post::Lifecycle(event) => send(senders.lifecycle.send(event)),
             Post::Chore(chore) => send(senders.chores.send(chore)),
+            Post::Call(call) => send(senders.calls.send(Some(*call))),
             Post::WaiterDeadline => send(senders.waiters.send(true)),
             Post::BrokerEpoch(epoch) => self.broker.set_broker_epoch(epoch),
             Post::Unfenced => send(senders.life.send(Life::Ready)),
@@ -123,6 +131,24 @@ impl Edge {
                 send(senders.life.send(Life::Halt));
             }
         }
+    }
+}
+
+impl Home for Edge {
+    fn answer(&self, answer: PeerAnswer) {
+        self.post(answer.into_post());
+    }
+
+    fn resolve(&self, peer: &PeerAddress) -> Option<(String, u16)> {
+        self.broker.resolve_peer(peer)
+    }
+
+    fn client_id(&self, lane: Lane) -> String {
+        lane.client_id(self.broker.node())
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use milena_broker::Post;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
@@ -23,7 +24,11 @@ pub fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
 }
 
 /// Accepts until the task is ended.
-pub async fn accept(listener: TcpListener, index: usize, edge: Arc<Edge>) {
+pub async fn accept(listener: std::net::TcpListener, index: usize, edge: Arc<Edge>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return edge.post(Post::Halt(format!("a listener can't be used: {error}"))),
+    };
     loop {
         match listener.accept().await {
             Ok((stream, address)) => start(stream, address, index, &edge),

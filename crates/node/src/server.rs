@@ -8,18 +8,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use milena_broker::start::{Bound, Parts, start};
-use milena_broker::{Chore, GroupsEvent, LifecycleEvent, MetadataEvent, Outbox, Post, QuorumEvent};
+use milena_broker::{
+    Chore, GroupsEvent, LifecycleEvent, ListenerKind, MetadataEvent, Outbox, PeerCall, Post,
+    QuorumEvent,
+};
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
 use milena_net::Limits;
-use tokio::net::TcpListener;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::edge::{Edge, Life, Senders};
+use crate::peers::{self, Calls};
 use crate::{limits, listener, threads};
 
 /// How long the controller may take to let a stopping broker go.
@@ -94,6 +97,9 @@ struct Node {
     threads: Vec<JoinHandle<()>>,
     waiters: JoinHandle<()>,
     quorum: JoinHandle<()>,
+    /// The calls to other nodes, until their thread is started.
+    calls: Option<UnboundedReceiver<Option<PeerCall>>>,
+    again: Calls,
 }
 
 impl Node {
@@ -106,12 +112,15 @@ impl Node {
         let (chores, chore_events) = channel();
         let (waiters, waiters_woken) = channel();
         let (life, life_told) = unbounded_channel();
+        let (calls, calls_made) = unbounded_channel();
+        let again = calls.clone();
         let senders = Senders {
             quorum,
             metadata,
             groups,
             lifecycle,
             chores,
+            calls,
             waiters,
             life,
         };
@@ -140,6 +149,8 @@ impl Node {
             threads,
             waiters,
             quorum,
+            calls: Some(calls_made),
+            again,
         }
     }
 
@@ -156,32 +167,48 @@ impl Node {
             .enable_all()
             .build()
             .map_err(|error| ServerError(format!("threads can't be started: {error}")))?;
-        let halted = runtime.block_on(self.until_left(listeners, ready, stop))?;
+        let peers = self.start_peers(&runtime, listeners)?;
+        let halted = runtime.block_on(self.until_left(ready, stop))?;
         self.edge.broker.begin_stop();
         self.edge.close_all();
         runtime.shutdown_timeout(Duration::from_secs(1));
         if halted {
+            self.edge.stop_peers();
             // What is on the disk is all that may be trusted: nothing more is written.
             return Err(ServerError(
                 "the node stopped because it could not go on".into(),
             ));
         }
-        self.close();
+        self.close(peers);
         Ok(())
+    }
+
+    /// Accepts clients on the network's threads. Other nodes are asked and controllers' listeners served by a thread
+    /// that waits for no disk.
+    fn start_peers(
+        &mut self,
+        network: &Runtime,
+        listeners: Vec<StdListener>,
+    ) -> Result<JoinHandle<()>, ServerError> {
+        let mut controllers = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let accept = listener::accept(listener, index, self.edge.clone());
+            match self.edge.broker.listener_kind(index) {
+                ListenerKind::Broker => drop(network.spawn(accept)),
+                ListenerKind::Controller => controllers.push(accept),
+            }
+        }
+        let calls = self.calls.take().expect("a node serves once");
+        peers::start(self.edge.clone(), calls, self.again.clone(), controllers)
+            .map_err(|error| ServerError(format!("threads can't be started: {error}")))
     }
 
     /// Serves until the broker has left the cluster; true where it had to halt.
     async fn until_left(
         &mut self,
-        listeners: Vec<StdListener>,
         ready: impl FnOnce(&Ready) + Send + 'static,
         stop: Option<tokio::sync::oneshot::Receiver<()>>,
     ) -> Result<bool, ServerError> {
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let listener = TcpListener::from_std(listener)
-                .map_err(|error| ServerError(format!("a listener can't be used: {error}")))?;
-            tokio::spawn(listener::accept(listener, index, self.edge.clone()));
-        }
         let mut told = stop_told(stop)?;
         let mut ready = Some(ready);
         loop {
@@ -233,7 +260,7 @@ impl Node {
     }
 
     /// Stops the mailboxes in order, then leaves the directories as a clean stop leaves them.
-    fn close(self) {
+    fn close(self, peers: JoinHandle<()>) {
         for post in [
             Post::from(GroupsEvent::Stop),
             MetadataEvent::Stop.into(),
@@ -251,6 +278,8 @@ impl Node {
             .close(&self.edge.broker, self.edge.clock.now());
         self.edge.post(QuorumEvent::Stop.into());
         drop(self.quorum.join());
+        self.edge.stop_peers();
+        drop(peers.join());
         self.edge.stop_waiters();
         drop(self.waiters.join());
         info!("stopped");

@@ -175,6 +175,7 @@ apis! {
         AlterClientQuotas on Both;
         AlterUserScramCredentials on Both;
         UpdateFeatures on Both;
+        UnregisterBroker on Both;
         BrokerRegistration on Controllers;
         BrokerHeartbeat on Controllers;
         AllocateProducerIds on Controllers;

@@ -175,6 +175,12 @@ impl Loader<'_> {
     }
 
     fn recover(&mut self) -> io::Result<()> {
+        if !self.hints.clean {
+            // Before anything is built on them: a recovery that is interrupted and begins again finds the same.
+            let start = self.start();
+            self.snapshots
+                .remove_outside(&self.env, start, Offset(i64::MAX))?;
+        }
         let unflushed_from = match self.hints.clean {
             true => self.segments.len(),
             false => self
@@ -196,6 +202,14 @@ impl Loader<'_> {
             index += 1;
         }
         Ok(())
+    }
+
+    /// Where the log starts: the checkpoint may be from before a deletion of segments.
+    fn start(&self) -> Offset {
+        let first = self.segments.first();
+        first
+            .map_or(self.hints.log_start, |first| first.base())
+            .max(self.hints.log_start)
     }
 
     /// Whether the next segment does not begin where this one, just recovered, ends: a power cut took whole batches
@@ -312,11 +326,7 @@ impl Loader<'_> {
         next: Offset,
         topic_id: Option<Uuid>,
     ) -> io::Result<Parts> {
-        let start = self
-            .segments
-            .first()
-            .map_or(self.hints.log_start, |first| first.base())
-            .max(self.hints.log_start);
+        let start = self.start();
         self.epochs_dirty |= self.epochs.truncate_from_end(next);
         self.epochs_dirty |= self.epochs.truncate_from_start(self.hints.log_start);
         let bases = self.segments.iter().map(|segment| segment.base()).collect();
@@ -357,14 +367,27 @@ impl Loader<'_> {
         })
     }
 
+    /// A log from before there were snapshots, or one whose producers are all forgotten: it has no producers, and
+    /// says so, as Kafka's does, at its end and at the base of its last two segments.
+    fn snapshot_nothing(&mut self, next: Offset) -> io::Result<ProducerState> {
+        let last_two = self.segments.len().saturating_sub(2);
+        let bases = self.segments[last_two..]
+            .iter()
+            .map(|segment| segment.base());
+        let mut state = ProducerState::starting_at(next);
+        for offset in bases.chain([next]) {
+            state.set_end(offset);
+            self.snapshots.take(&self.env, &state)?;
+        }
+        Ok(state)
+    }
+
     /// The producers at the log's end: carried over from recovery, or from the snapshot of a clean stop.
     fn settle_producers(&mut self, start: Offset, next: Offset) -> io::Result<ProducerState> {
         if self.snapshots.is_empty() && self.hints.clean && self.producers.is_none() {
-            // A log from before there were snapshots, or an empty one: it has no producers.
-            return Ok(ProducerState::starting_at(next));
+            return self.snapshot_nothing(next);
         }
-        let first = self.segments.first().map_or(start, |first| first.base());
-        self.snapshots.remove_outside(&self.env, first, next)?;
+        self.snapshots.remove_outside(&self.env, start, next)?;
         if let Some(producers) = self.producers.take().filter(|state| state.end() == next) {
             return Ok(producers);
         }

@@ -153,8 +153,7 @@ impl Log {
     pub(crate) fn rebuild_producers(&mut self, now: Now) -> io::Result<()> {
         let env = Arc::clone(&self.shared.env);
         let (start, end) = (self.log_start(), self.log_end());
-        let first = self.first_segment_base();
-        self.snapshots.remove_outside(&env, first, end)?;
+        self.snapshots.remove_outside(&env, start, end)?;
         let segments = self.shared.segments.load_full();
         self.producers = load_producers(
             &env,

@@ -48,19 +48,19 @@ impl Snapshots {
             .try_for_each(|offset| self.remove(env, offset))
     }
 
-    /// Drops the files of offsets that are not in the log, whose first segment has the base `first`. A file at that
-    /// base stays also where the log starts behind it: a recovery that is interrupted needs it again.
+    /// Drops the files that are not strictly behind the log's start and at most at its end, as Kafka does
+    /// (`ProducerStateManager.truncateAndReload`): the state begins anew at the start.
     pub(crate) fn remove_outside(
         &mut self,
         env: &Env,
-        first: Offset,
+        start: Offset,
         end: Offset,
     ) -> io::Result<()> {
         let outside: Vec<Offset> = self
             .offsets
             .iter()
             .copied()
-            .filter(|offset| *offset > end || *offset < first)
+            .filter(|offset| *offset > end || *offset <= start)
             .collect();
         outside
             .into_iter()

@@ -286,6 +286,27 @@ fn truncation_makes_slices_invalid_and_forgets_what_went() {
     assert_eq!(log.active_producers().len(), 0);
 }
 
+/// What `ProducerStateManager.truncateAndReload` keeps: only snapshots beyond the log's start.
+#[test]
+fn truncation_forgets_producers_below_the_start() {
+    let home = Home::new(small());
+    let mut log = home.open_new();
+    append(&mut log, producer_batch(3, 0, 0, 1, true));
+    log.roll(at(1_000)).expect("it rolls");
+    append(&mut log, producer_batch(4, 0, 0, 1, false));
+    append(&mut log, producer_batch(5, 0, 0, 1, false));
+    append(&mut log, producer_batch(6, 0, 0, 1, false));
+    log.advance_log_start(Offset(2));
+    assert_eq!(log.active_producers().len(), 4);
+    assert!(log.truncate_to(Offset(3), at(1_000)).expect("it truncates"));
+    let left: Vec<i64> = log
+        .active_producers()
+        .map(|entry| entry.producer_id)
+        .collect();
+    assert_eq!(left, [5]);
+    assert_eq!(log.reader().last_stable_offset(Offset(3)), Offset(3));
+}
+
 #[test]
 fn a_flush_raises_the_recovery_point_unless_a_truncation_overtook_it() {
     let home = Home::new(LogOptions {

@@ -35,14 +35,14 @@ pub fn run() -> Result<(), String> {
 /// Kafka's log in a JVM.
 struct Kafka {
     child: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
 impl Kafka {
     fn start() -> Result<Kafka, String> {
         let mut child = java::start_answering("LogFiles", java::KAFKA, &[])?;
-        let input = child.stdin.take().ok_or("no pipe to java")?;
+        let input = Some(child.stdin.take().ok_or("no pipe to java")?);
         let output = child.stdout.take().ok_or("no pipe from java")?;
         Ok(Kafka {
             child,
@@ -52,7 +52,8 @@ impl Kafka {
     }
 
     fn answer(&mut self, command: &str) -> Result<String, String> {
-        writeln!(self.input, "{command}").map_err(|e| format!("to java: {e}"))?;
+        let input = self.input.as_mut().ok_or("java was told to end")?;
+        writeln!(input, "{command}").map_err(|e| format!("to java: {e}"))?;
         let mut line = String::new();
         let read = self
             .output
@@ -65,12 +66,21 @@ impl Kafka {
     }
 
     fn stop(mut self) -> Result<(), String> {
-        drop(self.input);
+        self.input = None;
         let status = self.child.wait().map_err(|e| e.to_string())?;
         status
             .success()
             .then_some(())
             .ok_or_else(|| "java failed".into())
+    }
+}
+
+/// Also where a life went wrong no JVM stays behind.
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
     }
 }
 
@@ -109,7 +119,10 @@ impl Life {
         let segment_bytes = 2_000 + prng.below(8_000);
         let interval = prng.below(1_000);
         Ok(Life {
-            ours: Ours::default(),
+            ours: Ours {
+                log: None,
+                compacted: seed % 2 == 1,
+            },
             dirs: ["a", "b"].map(|name| root.join(format!("{seed}{name}/t-0"))),
             segment_bytes: segment_bytes as usize,
             options: format!("{segment_bytes} {interval} 30000"),
@@ -333,7 +346,8 @@ impl Life {
 
     /// Several batches as a follower gets them, perhaps with a gap that compaction made.
     fn replicate(&mut self, kafka: &mut Kafka) -> Result<(), String> {
-        let mut next = self.ours.range().1 + self.prng.below(3) as i64;
+        let gap = self.prng.below(3) as i64 * i64::from(self.ours.compacted);
+        let mut next = self.ours.range().1 + gap;
         let mut batches = Vec::new();
         let mut bytes = Vec::new();
         for _ in 0..1 + self.prng.below(5) {
@@ -361,9 +375,13 @@ impl Life {
         self.both(kafka, &format!("start {target}"))
     }
 
+    /// Inside of a batch only in a log that may have gaps.
     fn truncate(&mut self, kafka: &mut Kafka) -> Result<(), String> {
         let (start, end) = self.ours.range();
-        let target = start + self.prng.below((end - start) as u64 + 1) as i64;
+        let mut target = start + self.prng.below((end - start) as u64 + 1) as i64;
+        if !self.ours.compacted && target < end {
+            target = self.ours.batch_at(target)?.max(start);
+        }
         self.producers.clear();
         self.both(kafka, &format!("truncate {target}"))
     }

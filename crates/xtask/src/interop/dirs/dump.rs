@@ -92,8 +92,13 @@ fn listed(dir: &Path) -> Result<Vec<String>, String> {
     Ok(paths)
 }
 
+/// Whether the tool can read a file. A killed Kafka leaves its indexes preallocated with zeros, which the tool takes for
+/// entries; a start throws such an index away.
 fn readable(path: &str) -> bool {
     let extension = path.rsplit('.').next().unwrap_or_default();
+    if ["index", "timeindex"].contains(&extension) && is_preallocated(path) {
+        return false;
+    }
     [
         "log",
         "index",
@@ -103,4 +108,9 @@ fn readable(path: &str) -> bool {
         "checkpoint",
     ]
     .contains(&extension)
+}
+
+fn is_preallocated(index: &str) -> bool {
+    let bytes = fs::read(index).unwrap_or_default();
+    bytes.last_chunk() == Some(&[0; 8])
 }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use milena_base::{Epoch, Now, Offset, Timestamp, TopicPartition};
 use milena_disk::{Disk, OsDisk};
 use milena_log::{
-    AppendError, AppendOrigin, Fault, Log, LogOptions, OpenHints, ReadError, remove_files,
+    AppendError, AppendOrigin, Cleanup, Fault, Log, LogOptions, OpenHints, ReadError, remove_files,
 };
 use milena_records::ValidBatch;
 
 /// The clock stands still, as in the Java program.
 const NOW: i64 = 1_000;
 
-#[derive(Default)]
 pub struct Ours {
-    log: Option<Log>,
+    pub log: Option<Log>,
+    /// Only such a log may have gaps between its offsets: elsewhere, where unflushed segments do not meet, ours takes
+    /// it after a crash for a loss and cuts the log there; Kafka goes on behind it.
+    pub compacted: bool,
 }
 
 fn now() -> Now {
@@ -140,6 +142,10 @@ impl Ours {
             index_interval_bytes: number(interval)? as u32,
             retention_bytes: Some(number(retention)? as u64),
             retention_ms: None,
+            cleanup: Cleanup {
+                compact: self.compacted,
+                delete: true,
+            },
             ..LogOptions::default()
         };
         let hints = OpenHints {
