@@ -10,6 +10,7 @@ use crate::lifecycle::LifecycleEvent;
 use crate::peers::PeerCall;
 use crate::publisher::MetadataEvent;
 use crate::quorum::QuorumEvent;
+use crate::transactions::TxnEvent;
 
 /// A synchronous owner of state: events in, effects out, time as an argument.
 pub trait Mailbox {
@@ -35,6 +36,7 @@ pub enum Post {
     Quorum(QuorumEvent),
     Metadata(MetadataEvent),
     Groups(GroupsEvent),
+    Transactions(TxnEvent),
     Lifecycle(LifecycleEvent),
     Chore(Chore),
     /// A request to another node; see [`crate::peers`].
@@ -66,6 +68,12 @@ impl From<MetadataEvent> for Post {
 impl From<GroupsEvent> for Post {
     fn from(event: GroupsEvent) -> Post {
         Post::Groups(event)
+    }
+}
+
+impl From<TxnEvent> for Post {
+    fn from(event: TxnEvent) -> Post {
+        Post::Transactions(event)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::mailbox::{Mailbox, Post};
 use crate::quorum::{Origin, QuorumEvent};
 use crate::topic_rules;
 use crate::topics;
+use crate::transactions::TxnEvent;
 
 /// What the mailbox is told.
 #[derive(Debug)]
@@ -82,6 +83,9 @@ impl Publisher {
         for change in delta.partitions() {
             if change.topic.name.as_str() == topics::CONSUMER_OFFSETS {
                 self.tell_groups(change.partition, change.new.map(|p| &**p), out);
+            }
+            if change.topic.name.as_str() == topics::TRANSACTION_STATE {
+                self.tell_transactions(change.partition, change.new.map(|p| &**p), out);
             }
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             self.broker.wake(id, out);
@@ -263,6 +267,19 @@ impl Publisher {
                 epoch: Epoch(p.leader_epoch),
             },
             other => GroupsEvent::Resigned {
+                shard,
+                epoch: other.map(|p| Epoch(p.leader_epoch)),
+            },
+        });
+    }
+
+    fn tell_transactions(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
+        out.post(match assigned {
+            Some(p) if p.leader == self.me().0 => TxnEvent::Elected {
+                shard,
+                epoch: Epoch(p.leader_epoch),
+            },
+            other => TxnEvent::Resigned {
                 shard,
                 epoch: other.map(|p| Epoch(p.leader_epoch)),
             },

@@ -10,7 +10,7 @@ use std::time::Duration;
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
     Chore, GroupsEvent, LifecycleEvent, ListenerKind, MetadataEvent, Outbox, PeerCall, Post,
-    QuorumEvent,
+    QuorumEvent, TxnEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -108,6 +108,7 @@ impl Node {
         let (quorum, quorum_events) = channel();
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
+        let (transactions, transaction_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (chores, chore_events) = channel();
         let (waiters, waiters_woken) = channel();
@@ -118,6 +119,7 @@ impl Node {
             quorum,
             metadata,
             groups,
+            transactions,
             lifecycle,
             chores,
             calls,
@@ -133,6 +135,12 @@ impl Node {
         let threads = vec![
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
+            threads::mailbox(
+                "transactions",
+                edge.clone(),
+                transaction_events,
+                parts.transactions,
+            ),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
             threads::mailbox(
                 "housekeeping",
@@ -262,7 +270,8 @@ impl Node {
     /// Stops the mailboxes in order, then leaves the directories as a clean stop leaves them.
     fn close(self, peers: JoinHandle<()>) {
         for post in [
-            Post::from(GroupsEvent::Stop),
+            Post::from(TxnEvent::Stop),
+            GroupsEvent::Stop.into(),
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
             Chore::Stop.into(),
