@@ -140,7 +140,8 @@ impl TxnShard {
             return None;
         }
         let next = transaction.completed(now_ms);
-        Some(Write::new(vec![self.record(id, next)]))
+        let write = Write::new(vec![self.record(id.clone(), next)]);
+        Some(write.after(After::Completed(id)))
     }
 }
 

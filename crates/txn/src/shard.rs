@@ -42,6 +42,8 @@ pub enum Timer {
 pub enum After {
     /// Markers are due for the decisions about these ids.
     Prepared(Vec<Str>),
+    /// This id's transaction is over; where that could not be written, its markers are asked for again.
+    Completed(Str),
 }
 
 /// The token under which a shard asks for markers: no request has it.
@@ -244,20 +246,20 @@ impl Shard for TxnShard {
         result: Result<(), ErrorCode>,
         turn: &mut Turn<'_, Self>,
     ) -> Option<Write<Self>> {
-        let After::Prepared(ids) = after;
-        match result {
-            Ok(()) => self.ask_for_markers(ids, turn),
+        let ids = match (after, result) {
+            (After::Prepared(ids), Ok(())) => {
+                self.ask_for_markers(ids, turn);
+                return None;
+            }
+            (After::Completed(_), Ok(())) => return None,
             // Some of the records may be in the log, and yet be committed.
-            Err(_) => {
-                for id in ids {
-                    if self
-                        .transactions
-                        .get(&id)
-                        .is_some_and(|t| t.state.is_prepared())
-                    {
-                        self.schedule(Timer::Prepared(id), turn);
-                    }
-                }
+            (After::Prepared(ids), Err(_)) => ids,
+            (After::Completed(id), Err(_)) => vec![id],
+        };
+        for id in ids {
+            let transaction = self.transactions.get(&id);
+            if transaction.is_some_and(|t| t.state.is_prepared()) {
+                self.schedule(Timer::Prepared(id), turn);
             }
         }
         None

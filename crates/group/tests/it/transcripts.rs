@@ -70,6 +70,43 @@ fn within(topic: OffsetCommitRequestTopic) -> TxnOffsetCommitRequestTopic {
     }
 }
 
+fn txn_commit(
+    c: &Command,
+    generation: Option<i32>,
+    group_id: Str,
+    member_id: Str,
+    instance: Option<Str>,
+) -> GroupRequest {
+    TxnOffsetCommitRequest {
+        transactional_id: "tx".into(),
+        group_id,
+        producer_id: c.get("producer"),
+        producer_epoch: c.find("epoch").unwrap_or(0),
+        generation_id_or_member_epoch: generation.unwrap_or(-1),
+        member_id,
+        group_instance_id: instance,
+        topics: commits(c).into_iter().map(within).collect(),
+    }
+    .into()
+}
+
+fn marker(c: &Command) -> Marker {
+    Marker {
+        producer: Producer {
+            id: c.get("producer"),
+            epoch: c.find("epoch").unwrap_or(1),
+        },
+        coordinator_epoch: 0,
+        committed: c.find("committed").unwrap_or(true),
+        transaction_version: 2,
+    }
+}
+
+fn delete(c: &Command) -> GroupRequest {
+    let groups_names = words(c);
+    DeleteGroupsRequest { groups_names }.into()
+}
+
 /// Says a transcript's lines to a coordinator.
 pub struct Player {
     config: GroupConfig,
@@ -147,18 +184,7 @@ impl Player {
                 self.written(&c);
                 Vec::new()
             }
-            "end_transaction" => {
-                let marker = Marker {
-                    producer: Producer {
-                        id: c.get("producer"),
-                        epoch: c.find("epoch").unwrap_or(1),
-                    },
-                    coordinator_epoch: 0,
-                    committed: c.find("committed").unwrap_or(true),
-                    transaction_version: 2,
-                };
-                self.world().end_transaction(0, marker).1
-            }
+            "end_transaction" => self.world().end_transaction(0, marker(&c)).1,
             _ => {
                 let (version, client, request) = self.request(&c);
                 self.world().request(version, &client, request).1
@@ -290,20 +316,7 @@ impl Player {
                 }
                 .into(),
             ),
-            "txn_commit" => (
-                c.find("v").unwrap_or(5),
-                TxnOffsetCommitRequest {
-                    transactional_id: "tx".into(),
-                    group_id: group,
-                    producer_id: c.get("producer"),
-                    producer_epoch: c.find("epoch").unwrap_or(0),
-                    generation_id_or_member_epoch: generation.unwrap_or(-1),
-                    member_id,
-                    group_instance_id: instance,
-                    topics: commits(c).into_iter().map(within).collect(),
-                }
-                .into(),
-            ),
+            "txn_commit" => (5, txn_commit(c, generation, group, member_id, instance)),
             "fetch" => (9, fetch(c, group)),
             "fetch_old" => (7, fetch_old(c, group)),
             "delete_offsets" => (
@@ -330,13 +343,7 @@ impl Player {
                 }
                 .into(),
             ),
-            "delete" => (
-                3,
-                DeleteGroupsRequest {
-                    groups_names: words(c),
-                }
-                .into(),
-            ),
+            "delete" => (3, delete(c)),
             other => panic!("nobody knows what {other:?} is"),
         };
         (c.find("v").unwrap_or(version), client, request)

@@ -1,6 +1,5 @@
 //! Integration tests of the transaction coordinator.
 
 mod bad_input;
-mod records;
 mod transcripts;
 mod world;

@@ -136,30 +136,7 @@ fn request(c: &Command) -> (i16, TxnRequest) {
             };
             (c.find("v").unwrap_or(5), request.into())
         }
-        "add" | "verify" => {
-            let version = c.find("v").unwrap_or(5);
-            let topics = topics(c);
-            let request = match version >= 4 {
-                true => AddPartitionsToTxnRequest {
-                    transactions: vec![AddPartitionsToTxnTransaction {
-                        transactional_id: id,
-                        producer_id,
-                        producer_epoch,
-                        verify_only: c.name() == "verify",
-                        topics,
-                    }],
-                    ..Default::default()
-                },
-                false => AddPartitionsToTxnRequest {
-                    v3_and_below_transactional_id: id,
-                    v3_and_below_producer_id: producer_id,
-                    v3_and_below_producer_epoch: producer_epoch,
-                    v3_and_below_topics: topics,
-                    ..Default::default()
-                },
-            };
-            (version, request.into())
-        }
+        "add" | "verify" => add_partitions(c, id, (producer_id, producer_epoch)),
         "add_offsets" => {
             let request = AddOffsetsToTxnRequest {
                 transactional_id: id,
@@ -200,6 +177,35 @@ fn request(c: &Command) -> (i16, TxnRequest) {
         }
         other => panic!("no such request: {other}"),
     }
+}
+
+fn add_partitions(
+    c: &Command,
+    id: Str,
+    (producer_id, producer_epoch): (i64, i16),
+) -> (i16, TxnRequest) {
+    let version = c.find("v").unwrap_or(5);
+    let topics = topics(c);
+    let request = match version >= 4 {
+        true => AddPartitionsToTxnRequest {
+            transactions: vec![AddPartitionsToTxnTransaction {
+                transactional_id: id,
+                producer_id,
+                producer_epoch,
+                verify_only: c.name() == "verify",
+                topics,
+            }],
+            ..Default::default()
+        },
+        false => AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: id,
+            v3_and_below_producer_id: producer_id,
+            v3_and_below_producer_epoch: producer_epoch,
+            v3_and_below_topics: topics,
+            ..Default::default()
+        },
+    };
+    (version, request.into())
 }
 
 fn producer(c: &Command) -> (i64, i16) {
