@@ -187,7 +187,8 @@ fn verdict_with_epochs(
     if transaction.producer_id != producer.id && !over_the_end {
         return Err(ErrorCode::InvalidProducerIdMapping);
     }
-    if !current && !(is_complete && repeated) {
+    let known = current || (is_complete && repeated);
+    if !known {
         return Err(ErrorCode::ProducerFenced);
     }
     match (transaction.state, committed) {

@@ -11,4 +11,5 @@ mod quotas;
 mod recovery;
 mod refusals;
 mod tools;
+mod transactions;
 mod wire;
