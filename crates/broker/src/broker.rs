@@ -17,10 +17,14 @@ use milena_replica::Partition;
 use crate::api::{self, ListenerKind};
 use crate::ctx::{Ctx, Outbox, Reply};
 use crate::dirs::Dirs;
+use crate::groups::GroupsEvent;
 use crate::parked::Waiter;
 use crate::producer_ids::ProducerIds;
 use crate::sessions::{FetchKey, FetchSessions};
 use crate::settings::Settings;
+use crate::throttle::Throttle;
+use crate::topics;
+use crate::transactions::TxnEvent;
 use crate::verification::Support;
 use crate::waiters::Waiters;
 
@@ -38,6 +42,10 @@ pub struct TopicRules {
     pub check: CheckOptions,
     /// `cleanup.policy` contains `delete`.
     pub deletes: bool,
+    /// This replica is in `leader.replication.throttled.replicas`.
+    pub throttled_leader: bool,
+    /// This replica is in `follower.replication.throttled.replicas`.
+    pub throttled_follower: bool,
 }
 
 impl Hosted {
@@ -67,6 +75,8 @@ pub struct Broker {
     hosted: RwLock<BTreeMap<TopicIdPartition, Arc<Hosted>>>,
     pub(crate) waiters: Waiters<Waiter>,
     pub(crate) sessions: FetchSessions,
+    pub(crate) leader_throttle: Throttle,
+    pub(crate) follower_throttle: Throttle,
     pub(crate) producer_ids: Mutex<ProducerIds>,
     /// Topics whose creation was asked for and not yet seen.
     pub(crate) creating: Mutex<BTreeMap<Str, milena_base::Instant>>,
@@ -80,6 +90,8 @@ impl Broker {
     pub fn new(settings: Settings, config: NodeConfig, dirs: Dirs, mut prng: Prng) -> Broker {
         Broker {
             sessions: FetchSessions::new(settings.fetch_sessions_max, prng.fork()),
+            leader_throttle: Throttle::new(settings.replication_windows),
+            follower_throttle: Throttle::new(settings.replication_windows),
             settings,
             dirs,
             image: ArcSwap::default(),
@@ -238,6 +250,28 @@ impl Broker {
 
     pub(crate) fn set_active_controller(&self, id: i32) {
         self.active_controller.store(id, Ordering::Release);
+    }
+
+    /// The version in which this broker fetches as a follower, as the finalised features allow.
+    pub(crate) fn fetch_version_max(&self) -> i16 {
+        let image = self.image.load();
+        image.metadata_version().fetch_request_version()
+    }
+
+    /// Whoever waits for the high watermark of a partition goes on: clients, and the coordinator whose log it is.
+    pub(crate) fn high_watermark_moved(
+        &self,
+        id: TopicIdPartition,
+        hosted: &Hosted,
+        out: &mut Outbox,
+    ) {
+        self.wake(id, out);
+        let shard = id.partition;
+        match hosted.partition.name.topic.as_str() {
+            topics::CONSUMER_OFFSETS => out.post(GroupsEvent::HighWatermark { shard }),
+            topics::TRANSACTION_STATE => out.post(TxnEvent::HighWatermark { shard }),
+            _ => {}
+        }
     }
 
     /// The finalised level of `kraft.version`, which stands in the quorum's control records.

@@ -50,6 +50,10 @@ pub enum GroupsEvent {
         marker: Marker,
         asker: MarkerAsker,
     },
+    /// The high watermark of the partition of `__consumer_offsets` moved.
+    HighWatermark {
+        shard: i32,
+    },
     TopicDeleted {
         id: Uuid,
         name: Str,
@@ -345,6 +349,11 @@ impl Mailbox for Groups {
             }
             GroupsEvent::Resigned { shard, epoch } => {
                 self.tell(Event::Resigned { shard, epoch }, now, out);
+            }
+            GroupsEvent::HighWatermark { shard } => {
+                if let Some(offset) = self.log.high_watermark(shard) {
+                    self.tell(Event::HighWatermark { shard, offset }, now, out);
+                }
             }
             GroupsEvent::TopicDeleted { id, name } => {
                 let mut effects = Vec::new();

@@ -42,6 +42,10 @@ pub enum TxnEvent {
         shard: i32,
         epoch: Option<Epoch>,
     },
+    /// The high watermark of the partition of `__transaction_state` moved.
+    HighWatermark {
+        shard: i32,
+    },
     /// There are producer ids again, or there are to be none.
     ProducerIds,
     /// How a marker fared in one partition.
@@ -457,6 +461,11 @@ impl Mailbox for Transactions {
             TxnEvent::Resigned { shard, epoch } => {
                 self.tell(Event::Resigned { shard, epoch }, now, out);
                 self.resigned(shard);
+            }
+            TxnEvent::HighWatermark { shard } => {
+                if let Some(offset) = self.log.high_watermark(shard) {
+                    self.tell(Event::HighWatermark { shard, offset }, now, out);
+                }
             }
             TxnEvent::ProducerIds => {
                 for (ctx, request) in std::mem::take(&mut self.starting) {

@@ -22,6 +22,7 @@ mod filter;
 mod get_offsets;
 mod groups;
 mod jmx;
+mod leader_election;
 mod log_dirs;
 mod metadata_quorum;
 mod offsets;
@@ -65,6 +66,7 @@ tools! {
     "kafka-get-offsets" => get_offsets::main,
     "kafka-groups" => groups::main,
     "kafka-jmx" => jmx::main,
+    "kafka-leader-election" => leader_election::main,
     "kafka-log-dirs" => log_dirs::main,
     "kafka-metadata-quorum" => metadata_quorum::main,
     "kafka-producer-perf-test" => perf::producer::main,

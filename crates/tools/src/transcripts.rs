@@ -22,7 +22,8 @@ use crate::say::Stop;
 use crate::topics::describe::{Partition, Report, Topic};
 use crate::{
     client_metrics, cluster, configs, connect, console_consumer, delete_records, features,
-    get_offsets, groups, log_dirs, metadata_quorum, perf, storage, subcommands, topics,
+    get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, storage, subcommands,
+    topics,
 };
 
 fn words(line: &str) -> Vec<String> {
@@ -88,6 +89,7 @@ fn command_lines() {
             "kafka-log-dirs" => flags(&log_dirs::SPEC, log_dirs::check, &args),
             "kafka-features" => subcommand(&features::TOOL, &args),
             "kafka-metadata-quorum" => subcommand(&metadata_quorum::TOOL, &args),
+            "kafka-leader-election" => flags(&leader_election::SPEC, leader_election::check, &args),
             "kafka-cluster" => subcommand(&cluster::TOOL, &args),
             "kafka-storage" => subcommand(&storage::TOOL, &args),
             other => panic!("no tool {other}"),
