@@ -102,6 +102,13 @@ struct Node {
     again: Calls,
 }
 
+fn limits(config: &NodeConfig) -> Limits {
+    Limits {
+        frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
+        ..Limits::default()
+    }
+}
+
 impl Node {
     /// Starts the mailboxes' threads.
     fn new(config: &NodeConfig, clock: Clock, parts: Parts, out: &mut Outbox) -> Node {
@@ -132,11 +139,8 @@ impl Node {
             waiters,
             life,
         };
-        let limits = Limits {
-            frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
-            ..Limits::default()
-        };
-        let edge = Arc::new(Edge::new(parts.broker.clone(), clock, limits, senders));
+        let broker = parts.broker.clone();
+        let edge = Arc::new(Edge::new(broker, clock, limits(config), senders));
         edge.deliver(out);
         let threads = vec![
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
