@@ -12,4 +12,5 @@ mod quotas;
 mod recovery;
 mod refusals;
 mod tools;
+mod transactions;
 mod wire;
