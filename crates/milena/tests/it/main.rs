@@ -11,5 +11,6 @@ mod node;
 mod quotas;
 mod recovery;
 mod refusals;
+mod replication;
 mod tools;
 mod wire;
