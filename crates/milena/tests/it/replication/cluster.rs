@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use milena_base::Uuid;
 use milena_broker::format::InitialControllers;
@@ -75,14 +74,12 @@ impl Cluster {
         Client(self.addresses.clone())
     }
 
-    /// Stops all at once: the last of a quorum can't hand over alone.
-    pub fn stop(&mut self) {
-        let nodes: Vec<Node> = self.nodes.iter_mut().filter_map(Option::take).collect();
-        thread::scope(|scope| {
-            for node in nodes {
-                scope.spawn(|| node.stop());
-            }
-        });
+    /// Ends everybody without a word. What was written is in the files: the machine runs on.
+    pub fn kill_all(&mut self) {
+        self.nodes
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(Node::kill);
     }
 
     /// The bytes of one partition's log at a node.

@@ -93,7 +93,7 @@ fn acknowledged_records_survive_their_leaders() {
     }
     let resent = workload.end();
     until("all in sync at the end", || client.all_in_sync(topic));
-    cluster.stop();
+    cluster.kill_all();
     let mut total = 0;
     for (partition, acked) in (0..).zip(workload.counts()) {
         let first = cluster.log(1, topic, partition);
@@ -161,7 +161,7 @@ fn what_one_leader_alone_had_is_truncated() {
     until("in sync again", || client.all_in_sync(parted));
     until("in sync again", || client.all_in_sync(both));
     assert_eq!(write(&client, both, 10, 10, -1), 0);
-    cluster.stop();
+    cluster.kill_all();
     assert!(cluster.homes[0].log().contains("truncated to where"));
     for (topic, kept) in [
         (parted, (0..100).chain(1000..1070)),
