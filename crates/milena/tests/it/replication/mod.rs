@@ -141,6 +141,8 @@ fn what_one_leader_alone_had_is_truncated() {
     assert_eq!(write(&client, parted, 0, committed, -1), 0);
     let follower = cluster.node(2);
     follower.pause();
+    // The fetch that waits at the leader may take the first batch with it; there is no other while the follower stands.
+    assert_eq!(write(&client, parted, 400, 1, 1), 0);
     assert_eq!(write(&client, parted, 500, 50, 1), 0);
     let end = Wire::connect(&cluster.node(1).address).list_offset(parted, 0, -1);
     assert_eq!((end.0, end.2), (0, committed), "nobody may read further");
@@ -163,14 +165,18 @@ fn what_one_leader_alone_had_is_truncated() {
     assert_eq!(write(&client, both, 10, 10, -1), 0);
     cluster.kill_all();
     assert!(cluster.homes[0].log().contains("truncated to where"));
-    for (topic, kept) in [
-        (parted, (0..100).chain(1000..1070)),
-        (both, (0..10).chain(10..20)),
-    ] {
-        let log = cluster.log(2, topic, 0);
-        assert!(cluster.log(1, topic, 0) == log, "{topic} differs");
-        assert_eq!(numbers(log), kept.collect::<Vec<i64>>(), "{topic}");
+    for topic in [parted, both] {
+        assert!(
+            cluster.log(1, topic, 0) == cluster.log(2, topic, 0),
+            "{topic} differs"
+        );
     }
+    let mut kept = numbers(cluster.log(2, parted, 0));
+    kept.retain(|number| *number != 400);
+    let acknowledged: Vec<i64> = (0..100).chain(1000..1070).collect();
+    assert_eq!(kept, acknowledged);
+    let all: Vec<i64> = (0..20).collect();
+    assert_eq!(numbers(cluster.log(2, both, 0)), all);
     println!(
         "50 records of a lone leader truncated, 170 + 20 acknowledged ones kept by both replicas"
     );
