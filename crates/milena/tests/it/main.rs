@@ -13,4 +13,5 @@ mod recovery;
 mod refusals;
 mod replication;
 mod tools;
+mod transactions;
 mod wire;
