@@ -7,7 +7,7 @@ use milena_base::{Instant, Now, Timestamp};
 use milena_broker::start::Parts;
 use milena_broker::{
     Broker, Followers, Groups, Housekeeper, InSync, Lifecycle, Mailbox, Outbox, Post, Publisher,
-    Quorum, ToController,
+    Quorum, ToController, Transactions,
 };
 use milena_config::NodeConfig;
 use milena_disk::SimDisk;
@@ -20,7 +20,7 @@ const WALL_AT_ZERO: i64 = 1_795_440_000_000;
 /// A rate of 1: a node's clock against true time.
 pub const RATE_ONE: u64 = 1000;
 
-pub const MAILBOXES: usize = 8;
+pub const MAILBOXES: usize = 9;
 pub const QUORUM: usize = 0;
 pub const METADATA: usize = 1;
 const GROUPS: usize = 2;
@@ -29,6 +29,7 @@ const TO_CONTROLLER: usize = 4;
 const HOUSEKEEPING: usize = 5;
 const FOLLOWERS: usize = 6;
 const INSYNC: usize = 7;
+const TRANSACTIONS: usize = 8;
 /// Their names, as `node` names their threads.
 pub const NAMES: [&str; MAILBOXES] = [
     "quorum",
@@ -39,6 +40,7 @@ pub const NAMES: [&str; MAILBOXES] = [
     "housekeeping",
     "followers",
     "insync",
+    "transactions",
 ];
 
 /// A mailbox with what was posted to it.
@@ -115,6 +117,7 @@ pub struct Live {
     housekeeping: Held<Housekeeper>,
     followers: Held<Followers>,
     insync: Held<InSync>,
+    transactions: Held<Transactions>,
     pub slots: [Slot; MAILBOXES],
     pub waiters_at: Time,
     pub links: Links,
@@ -142,6 +145,7 @@ impl Live {
             housekeeping: Held::new(parts.housekeeper),
             followers: Held::new(parts.followers),
             insync: Held::new(parts.insync),
+            transactions: Held::new(parts.transactions),
             slots: [slot; MAILBOXES],
             waiters_at: Time::MAX,
             links: Links::default(),
@@ -164,6 +168,7 @@ impl Live {
             HOUSEKEEPING => &mut self.housekeeping,
             FOLLOWERS => &mut self.followers,
             INSYNC => &mut self.insync,
+            TRANSACTIONS => &mut self.transactions,
             _ => unreachable!("there are {MAILBOXES} mailboxes"),
         }
     }
@@ -206,6 +211,7 @@ impl Live {
             Post::Chore(chore) => self.housekeeping.take(chore, HOUSEKEEPING),
             Post::Followers(event) => self.followers.take(event, FOLLOWERS),
             Post::InSync(event) => self.insync.take(event, INSYNC),
+            Post::Transactions(event) => self.transactions.take(event, TRANSACTIONS),
             other => return Err(other),
         })
     }

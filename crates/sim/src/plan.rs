@@ -258,7 +258,7 @@ fn draw(kind: u64, shape: &Shape, prng: &mut Prng) -> Kind {
         2 => Kind::Restart { down: time },
         3 => Kind::Pause { time },
         4 => Kind::Stall {
-            mailbox: prng.below(8) as usize,
+            mailbox: prng.below(9) as usize,
             time,
         },
         5 => Kind::Isolate { cut, time },

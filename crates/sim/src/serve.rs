@@ -175,6 +175,7 @@ impl World {
             Reply::Now(frame) => end.complete(sequence, Some(frame)),
             Reply::Silent => end.complete(sequence, None),
             Reply::Parked => {}
+            Reply::Held => end.hold(sequence),
             Reply::Close(why) => {
                 self.close_server_end(id, &why);
                 return false;
