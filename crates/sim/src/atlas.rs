@@ -78,8 +78,11 @@ impl Atlas {
             return Ok(());
         };
         for (id, hosted) in live.broker.all_hosted() {
-            if !hosted.partition.role().offline {
-                self.look_at(node, nodes, &live.broker, id, &hosted)?;
+            let role = hosted.partition.role();
+            if !role.offline {
+                // Before its registration is known nobody can reach it: what it leads then, it leads for nobody.
+                let leads = role.is_leader && live.unfenced;
+                self.look_at(node, nodes, &live.broker, id, &hosted, leads)?;
             }
         }
         Ok(())
@@ -92,6 +95,7 @@ impl Atlas {
         broker: &Broker,
         id: TopicIdPartition,
         hosted: &Hosted,
+        leads_here: bool,
     ) -> Check {
         let partition = &hosted.partition;
         let (role, at) = (partition.role(), partition.offsets());
@@ -120,7 +124,7 @@ impl Atlas {
             }
             let same = before.high_watermark == at.high_watermark
                 && before.epoch == role.leader_epoch
-                && before.leads == role.is_leader;
+                && before.leads == leads_here;
             if same {
                 return Ok(());
             }
@@ -128,13 +132,12 @@ impl Atlas {
         let mut replica = Replica {
             life: node.life,
             epoch: role.leader_epoch,
-            leads: role.is_leader,
+            leads: leads_here,
             high_watermark: at.high_watermark,
             log_start: at.log_start,
             verified: before.map_or(at.log_start, |before| before.verified),
         };
-        let begins =
-            role.is_leader && before.is_none_or(|b| !b.leads || b.epoch != role.leader_epoch);
+        let begins = leads_here && before.is_none_or(|b| !b.leads || b.epoch != role.leader_epoch);
         let known = self.partitions.entry(id).or_insert_with(|| Known {
             name: partition.name.to_string(),
             ..Known::default()
@@ -154,7 +157,7 @@ impl Atlas {
         };
         compare(known, &mut self.places, id, hosted, from, upto, &who())?;
         replica.verified = at.high_watermark;
-        if role.is_leader && at.high_watermark.0 > known.exposed {
+        if leads_here && at.high_watermark.0 > known.exposed {
             held_by_in_sync(hosted, node, nodes, id, at.high_watermark)?;
         }
         known.exposed = known.exposed.max(at.high_watermark.0);

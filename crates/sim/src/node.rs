@@ -6,8 +6,8 @@ use std::sync::Arc;
 use milena_base::{Instant, Now, Timestamp};
 use milena_broker::start::Parts;
 use milena_broker::{
-    Broker, Followers, Groups, Housekeeper, InSync, Lifecycle, Mailbox, Outbox, Post, Publisher,
-    Quorum, ToController, Transactions,
+    Broker, Followers, Groups, Housekeeper, InSync, Lifecycle, ListenerKind, Mailbox, Outbox, Post,
+    Publisher, Quorum, ToController, Transactions,
 };
 use milena_config::NodeConfig;
 use milena_disk::SimDisk;
@@ -152,6 +152,11 @@ impl Live {
             unfenced: false,
             left: false,
         }
+    }
+
+    /// Whether connections to a listener are taken: brokers' from when they are unfenced, as `node` does it.
+    pub fn serves(&self, listener: usize) -> bool {
+        self.unfenced || self.broker.listener_kind(listener) == ListenerKind::Controller
     }
 
     pub fn quorum(&self) -> &Quorum {

@@ -9,12 +9,14 @@ use milena_protocol::{ApiKey, ApiVersionsRequest, Str};
 
 use crate::link::Want;
 use crate::net::{ConnId, Opener, Parcel};
-use crate::plan::{MICRO, SECOND, Time};
+use crate::plan::{MICRO, MILLI, SECOND, Time};
 use crate::world::{Event, World};
 
 const API_VERSIONS: i16 = 4;
 /// How long until a lost SYN is sent again, and when a client gives up.
 const SYN_AGAIN: Time = SECOND;
+/// How often a listener that does not accept yet is looked at.
+const BACKLOG_AGAIN: Time = 5 * MILLI;
 /// The port of the controllers' listener; the brokers' is another.
 pub const CONTROLLER_PORT: u16 = 9093;
 pub const BROKER_PORT: u16 = 9092;
@@ -40,7 +42,7 @@ impl World {
         if !conn.open {
             return self.net.forget(id);
         }
-        let (server, opener) = (conn.server, conn.opener);
+        let (server, listener, opener) = (conn.server, conn.listener, conn.opener);
         let from = match opener {
             Opener::Link { node, .. } => node,
             Opener::Client { index } => self.nodes.len() + index,
@@ -49,10 +51,12 @@ impl World {
             return self.at(now + SYN_AGAIN, Event::Syn { conn: id });
         }
         let life = self.nodes[server].life;
-        let accepts = self.nodes[server]
-            .live
-            .as_ref()
-            .is_some_and(|live| !live.left);
+        let live = self.nodes[server].live.as_ref();
+        let accepts = live.is_some_and(|live| !live.left);
+        if live.is_some_and(|live| !live.serves(listener)) {
+            // Bound, but nobody takes the connection yet.
+            return self.at(now + BACKLOG_AGAIN, Event::Syn { conn: id });
+        }
         let conn = self.net.get(id).expect("it was there");
         let parcel = match accepts {
             true => {

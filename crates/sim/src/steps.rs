@@ -96,8 +96,8 @@ impl World {
         let now = self.now;
         let at = &mut self.nodes[node];
         let live = at.live.as_mut().expect("it lives");
-        if live.slots[slot].next != now {
-            return; // another time was chosen meanwhile
+        if live.slots[slot].next > now {
+            return; // it ran meanwhile
         }
         live.slots[slot].next = Time::MAX;
         let syncs = |disk: &milena_disk::SimDisk| disk.calls(Op::Sync) + disk.calls(Op::SyncDir);
