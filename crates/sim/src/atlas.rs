@@ -46,7 +46,17 @@ pub struct Known {
     pub values: BTreeMap<i64, u64>,
     /// The largest high watermark that any replica has shown.
     pub exposed: i64,
+    /// The same of the leader of each epoch.
+    exposed_in: BTreeMap<i32, i64>,
     leaders: BTreeMap<i32, usize>,
+}
+
+impl Known {
+    /// What a leader of this epoch has to hold.
+    fn exposed_before(&self, epoch: Epoch) -> i64 {
+        let before = self.exposed_in.range(..epoch.0);
+        before.map(|(_, exposed)| *exposed).max().unwrap_or(0)
+    }
 }
 
 /// One replica in one life of its node.
@@ -147,7 +157,7 @@ impl Atlas {
             leads(known, node, broker, id, hosted)?;
         }
         let upto = match begins {
-            true => Offset(known.exposed).max(at.high_watermark),
+            true => Offset(known.exposed_before(role.leader_epoch)).max(at.high_watermark),
             false => at.high_watermark,
         };
         let from = if begins {
@@ -161,6 +171,11 @@ impl Atlas {
             held_by_in_sync(hosted, node, nodes, id, at.high_watermark)?;
         }
         known.exposed = known.exposed.max(at.high_watermark.0);
+        if leads_here {
+            known
+                .exposed_in
+                .insert(role.leader_epoch.0, at.high_watermark.0);
+        }
         self.replicas.insert((node.index, id), replica);
         Ok(())
     }
@@ -267,13 +282,14 @@ fn leads(
         );
     }
     let end = hosted.partition.reader().log_end();
-    if end.0 < known.exposed {
+    let exposed = known.exposed_before(role.leader_epoch);
+    if end.0 < exposed {
         return broken(
             "leader-is-complete",
             format!(
                 "{name}: n{} leads epoch {epoch} and ends at {end}, {} was exposed",
                 node.id(),
-                known.exposed
+                exposed
             ),
         );
     }

@@ -15,8 +15,9 @@ use crate::plan::{MILLI, Time};
 
 /// `controller.quorum.fetch.timeout.ms` of every node.
 pub const FETCH_TIMEOUT: Time = 1500 * MILLI;
-/// How much later than 1.5 fetch timeouts a leader may notice that it is alone, on a slow clock.
-const NOTICES_WITHIN: Time = 500 * MILLI;
+/// How much later than 1.5 fetch timeouts a leader may notice that it is alone: a fetch counts until it is answered,
+/// half a second later, and clocks are slow.
+const NOTICES_WITHIN: Time = 1000 * MILLI;
 const READ_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,9 +256,10 @@ impl Council {
             false => broken(
                 "a-leader-is-followed",
                 format!(
-                    "n{} still leads the quorum, and {followed} of {} know",
+                    "n{} still leads the quorum, and {followed} of {} know: leads since {since}, fetched from at {:?}",
                     node.id(),
-                    voters.len()
+                    voters.len(),
+                    self.fetched
                 ),
             ),
         }

@@ -92,7 +92,7 @@ pub enum Kind {
     Reset,
     /// Its messages take so many times as long.
     Slow { factor: u64, time: Time },
-    /// Its wall clock jumps by so many milliseconds.
+    /// Its wall clock jumps: it is wrong by so many milliseconds from then on.
     Jump { millis: i64 },
     /// Its disk takes nothing more.
     Full { time: Time },
@@ -242,6 +242,8 @@ fn at_call(prng: &mut Prng) -> Option<u64> {
 }
 
 const KINDS: u64 = 14;
+/// Milliseconds that a wall clock is wrong at most: brokers refuse records from more than an hour ahead.
+const JUMP_MAX: u64 = 3_000_000;
 
 fn draw(kind: u64, shape: &Shape, prng: &mut Prng) -> Kind {
     let time = lasting(prng);
@@ -273,7 +275,7 @@ fn draw(kind: u64, shape: &Shape, prng: &mut Prng) -> Kind {
             time,
         },
         9 => Kind::Jump {
-            millis: prng.below(7_200_000) as i64 - 3_600_000,
+            millis: prng.below(2 * JUMP_MAX) as i64 - JUMP_MAX as i64,
         },
         10 => Kind::Full { time },
         11 => Kind::Io {

@@ -169,7 +169,7 @@ impl World {
                 self.net.set_slow(node, factor);
                 self.at(now + time, Event::Unslow(node));
             }
-            Kind::Jump { millis } => self.nodes[node].wall_offset += millis,
+            Kind::Jump { millis } => self.nodes[node].wall_offset = millis,
             Kind::Full { time } => self.fill(node, time),
             Kind::Io { sync } => self.fail_io(node, sync),
             Kind::Elect => self.wish(Wish::Elect),

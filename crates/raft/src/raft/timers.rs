@@ -19,6 +19,11 @@ impl Raft {
             return Instant::NEVER;
         }
         let role = match &self.role {
+            Role::Resigned(role) if self.stopping => {
+                self.next_retry(role.unacknowledged.iter().copied())
+            }
+            // Whoever stops stands for no election, and waits for nothing but its owner's patience.
+            _ if self.stopping => Instant::NEVER,
             Role::Unattached(role) if self.is_voter() => role.election_at,
             Role::Unattached(_) => self.next_bootstrap_fetch(),
             Role::Prospective(role) | Role::Candidate(role) => match role.back_off_until {
@@ -32,9 +37,13 @@ impl Raft {
                 role.fetch_at.min(fetch.unwrap_or(Instant::NEVER))
             }
             Role::Follower(role) => {
-                let fetch = self.peers.busy_until(role.leader.id);
-                let fetch = fetch.unwrap_or(Instant::NEVER);
-                role.fetch_at.min(fetch).min(self.next_bootstrap_fetch())
+                let paused = self.peers.busy_until(role.leader.id);
+                let awaited = self.peers.awaited_until(role.leader.id);
+                let next = awaited.unwrap_or_else(|| {
+                    let paused = paused.unwrap_or(Instant::NEVER);
+                    paused.min(self.next_bootstrap_fetch())
+                });
+                role.fetch_at.min(next)
             }
             Role::Leader(role) if role.needs_others() => {
                 role.check_quorum_at.min(role.begin_quorum_at)
@@ -60,12 +69,12 @@ impl Raft {
 
     /// Does what is due now, until nothing is.
     pub(super) fn poll(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
-        self.expire_parked(now, out)?;
         for _ in 0..TRANSITIONS_MAX {
             if self.stopped || !self.poll_once(now, out)? {
                 break;
             }
         }
+        self.expire_parked(now, out)?;
         self.announce(out);
         self.announce_active(out);
         self.maybe_stop(out);
