@@ -7,6 +7,7 @@ mod bench;
 mod compat;
 mod files;
 mod interop;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -34,6 +35,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "bench",
         "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help)",
         bench::run,
+    ),
+    (
+        "sim",
+        "--seed N | --seeds A..B [--twice K] [--shrink]  whole nodes in one thread, under seeded faults",
+        sim::run,
     ),
     (
         "interop",
