@@ -165,6 +165,8 @@ apis! {
         ListGroups;
         DeleteGroups;
         OffsetDelete;
+        ConsumerGroupHeartbeat;
+        ConsumerGroupDescribe;
     }
     forwarded {
         CreateTopics on Both;

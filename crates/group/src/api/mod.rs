@@ -1,12 +1,14 @@
 //! Requests as clients send them: whole, in any version, for any number of groups. Here they are checked, cut into
 //! questions for single shards, and the answers are put together again in the client's version.
 
+mod consumer_heartbeat;
 mod gather;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod shape;
 
+pub(crate) use consumer_heartbeat::check as check_consumer_heartbeat;
 pub(crate) use gather::{Gather, Kind};
 pub(crate) use offset_commit::split as split_offset_commit;
 pub(crate) use offset_delete::split as split_offset_delete;
@@ -15,12 +17,16 @@ pub(crate) use shape::{Held, shape};
 
 use milena_base::Uuid;
 use milena_protocol::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, Str, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, Str, SyncGroupRequest,
+    SyncGroupResponse,
 };
+
+use crate::config::ConsumerGroupSettings;
 
 /// What the cluster knows of topics now: a view of the metadata image.
 pub trait Topics {
@@ -30,6 +36,16 @@ pub trait Topics {
     fn id(&self, name: &str) -> Option<Uuid>;
     /// Whether the topic exists and has the partition.
     fn has_partition(&self, name: &str, partition: i32) -> bool;
+    /// The number of partitions of a topic that exists.
+    fn partitions(&self, name: &str) -> Option<i32>;
+    /// For each partition of a topic that exists: the racks of its replicas, sorted.
+    fn racks(&self, name: &str) -> Option<Vec<Vec<Str>>>;
+    /// The names of all topics, ascending.
+    fn names(&self) -> Vec<Str>;
+    /// Which metadata this is: the offset of its last record.
+    fn version(&self) -> i64;
+    /// What a consumer group has of its own configs; `None`: nothing.
+    fn consumer_settings(&self, group_id: &str) -> Option<ConsumerGroupSettings>;
 }
 
 /// A request about groups.
@@ -45,6 +61,8 @@ pub enum GroupRequest {
     ListGroups(ListGroupsRequest),
     DescribeGroups(DescribeGroupsRequest),
     DeleteGroups(DeleteGroupsRequest),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }
 
 /// The answer to the [`GroupRequest`] of the same name, ready to be encoded in the request's version.
@@ -60,6 +78,8 @@ pub enum GroupResponse {
     ListGroups(ListGroupsResponse),
     DescribeGroups(DescribeGroupsResponse),
     DeleteGroups(DeleteGroupsResponse),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
+    ConsumerGroupDescribe(ConsumerGroupDescribeResponse),
 }
 
 macro_rules! conversions {
@@ -88,4 +108,6 @@ conversions! {
     ListGroups ListGroupsRequest ListGroupsResponse;
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
 }

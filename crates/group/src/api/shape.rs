@@ -26,6 +26,7 @@ pub(crate) fn shape(response: ShardResponse, version: i16, held: Held) -> Option
         (ShardResponse::Join(response), _) => join(response, version).into(),
         (ShardResponse::Sync(response), _) => response.into(),
         (ShardResponse::Heartbeat(response), _) => response.into(),
+        (ShardResponse::ConsumerHeartbeat(response), _) => response.into(),
         (ShardResponse::Leave(response), _) => leave(response, version).into(),
         (ShardResponse::Commit(mut response), held) => {
             if let Held::Commit(refused) = held {
@@ -45,6 +46,7 @@ pub(crate) fn shape(response: ShardResponse, version: i16, held: Held) -> Option
             ShardResponse::Fetch(_)
             | ShardResponse::List(_)
             | ShardResponse::Describe(_)
+            | ShardResponse::ConsumerDescribe(_)
             | ShardResponse::Delete(_)
             | ShardResponse::Done,
             _,

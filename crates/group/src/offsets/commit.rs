@@ -8,6 +8,7 @@ use milena_protocol::offset_commit_response::{
 };
 use milena_protocol::{OffsetCommitRequest, OffsetCommitResponse, OffsetCommitValue};
 
+use crate::consumer::ConsumerGroup;
 use crate::offsets::OffsetKey;
 use crate::record::GroupRecord;
 use crate::request::ShardResponse;
@@ -73,6 +74,31 @@ impl GroupShard {
         Some(Write::new(records).answer(token, ShardResponse::Commit(response)))
     }
 
+    /// Whether a consumer group takes all these offsets from this member.
+    fn admit_to_consumer_group(
+        &self,
+        group: &ConsumerGroup,
+        request: &OffsetCommitRequest,
+        version: Option<i16>,
+    ) -> Result<(), ErrorCode> {
+        let committer = group.validate_offset_commit(
+            &request.member_id,
+            request.group_instance_id.as_ref(),
+            request.generation_id_or_member_epoch,
+            version,
+        )?;
+        for topic in &request.topics {
+            let taken = topic
+                .partitions
+                .iter()
+                .filter(|p| !self.metadata_too_large(p));
+            for partition in taken {
+                committer.check(topic.topic_id, partition.partition_index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the group takes offsets from this member; a good commit counts as a heartbeat.
     fn admit_commit(
         &mut self,
@@ -87,6 +113,9 @@ impl GroupShard {
             None if version >= GROUP_ID_NOT_FOUND_FROM => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
             Some(Group::Other(group)) => group.validate_offset_commit(generation),
+            Some(Group::Consumer(group)) => {
+                self.admit_to_consumer_group(group, request, Some(version))
+            }
             Some(Group::Classic(group)) => {
                 let instance = request.group_instance_id.as_ref();
                 group.validate_offset_commit(&request.member_id, instance, generation)?;

@@ -8,6 +8,8 @@ use milena_base::ErrorCode;
 use milena_group::{GroupResponse, KeyValue};
 use milena_protocol::{GroupCoordinatorKey, GroupCoordinatorValue, Str};
 
+use crate::consumer;
+
 #[derive(Default)]
 pub struct Names {
     by_id: BTreeMap<String, String>,
@@ -84,7 +86,11 @@ impl Names {
                 }
                 line
             }
-            (key, value) => format!("{} {}", key.name(), value.map_or("tombstone", |_| "value")),
+            (key, value) => {
+                let known = consumer::record(self, &key, value.as_ref().map(|(v, _)| v));
+                let value = value.map_or("tombstone", |_| "value");
+                known.unwrap_or_else(|| format!("{} {value}", key.name()))
+            }
         }
     }
 
@@ -211,6 +217,8 @@ impl Names {
                 }
                 line
             }
+            GroupResponse::ConsumerGroupHeartbeat(r) => consumer::heartbeat(self, r),
+            GroupResponse::ConsumerGroupDescribe(r) => consumer::described(self, r),
             GroupResponse::DeleteGroups(r) => {
                 let mut line = "DeleteGroups".to_string();
                 for g in &r.results {

@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts`: each file is a conversation with one coordinator.
 
 use milena_base::{ErrorCode, Uuid};
-use milena_group::{GroupConfig, GroupRequest, Payload};
+use milena_group::{ConsumerGroupSettings, GroupConfig, GroupRequest, Payload};
 use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::offset_commit_request::{
@@ -15,12 +15,14 @@ use milena_protocol::offset_fetch_request::{
 };
 use milena_protocol::sync_group_request::SyncGroupRequestAssignment;
 use milena_protocol::{
-    ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, Str, SyncGroupRequest, encode_versioned,
+    ConsumerGroupDescribeRequest, ConsumerProtocolSubscription, DeleteGroupsRequest,
+    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
+    SyncGroupRequest, encode_versioned,
 };
 use milena_testkit::{Command, check_each};
 
+use crate::consumer;
 use crate::print::Names;
 use crate::records;
 use crate::world::{Seen, World};
@@ -40,7 +42,7 @@ fn runtime() {
     check_each("runtime", player);
 }
 
-fn player() -> impl FnMut(&str) -> String {
+pub fn player() -> impl FnMut(&str) -> String {
     let mut player = Player {
         config: GroupConfig::default(),
         partitions: 1,
@@ -116,7 +118,16 @@ impl Player {
             "topic" => {
                 let (name, id): (String, u64) = (c.word(0), c.get("id"));
                 let partitions = c.find("partitions").unwrap_or(2);
-                self.world().topics.create(&name, id, partitions);
+                self.world().topic_changed(&name, id, partitions)
+            }
+            "group_config" => {
+                let group: String = c.find("group").unwrap_or("g".to_string());
+                let settings = ConsumerGroupSettings {
+                    session_timeout_ms: c.find("session").unwrap_or(45_000),
+                    heartbeat_interval_ms: c.find("heartbeat").unwrap_or(5_000),
+                    assignment_interval_ms: c.find("interval").unwrap_or(1_000),
+                };
+                self.world().topics.configure(&group, settings);
                 Vec::new()
             }
             "delete_topic" => {
@@ -155,6 +166,21 @@ impl Player {
         set("max_size", &mut config.members_max);
         set("initial_delay", &mut config.initial_rebalance_delay_ms);
         set("new_member_timeout", &mut config.new_member_join_timeout_ms);
+        set("consumer_max_size", &mut config.consumer.members_max);
+        set(
+            "consumer_session",
+            &mut config.consumer.defaults.session_timeout_ms,
+        );
+        set(
+            "interval",
+            &mut config.consumer.defaults.assignment_interval_ms,
+        );
+        if let Some(first) = c.find::<String>("assignors") {
+            let named = first
+                .split(',')
+                .filter_map(milena_group::consumer::assignor::Assignor::named);
+            config.consumer.assignors = named.collect();
+        }
         set("partitions", &mut self.partitions);
         if let Some(max) = c.find("metadata_max") {
             self.config.offset_metadata_max = max;
@@ -279,6 +305,15 @@ impl Player {
                 3,
                 DeleteGroupsRequest {
                     groups_names: words(c),
+                }
+                .into(),
+            ),
+            "beat" => (1, consumer::beat(c, group, member_id, instance)),
+            "describe_consumer" => (
+                1,
+                ConsumerGroupDescribeRequest {
+                    group_ids: words(c),
+                    ..Default::default()
                 }
                 .into(),
             ),

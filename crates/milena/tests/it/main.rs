@@ -5,6 +5,7 @@ mod admin;
 mod bad_batches;
 mod bad_input;
 mod configs;
+mod consumer_groups;
 mod fetching;
 mod node;
 mod quotas;
