@@ -8,15 +8,18 @@
 
 mod altering;
 mod api;
+mod ask;
 mod auto_create;
 mod broker;
 mod configs;
 mod controller_registration;
 mod ctx;
 mod dirs;
+mod followers;
 pub mod format;
 mod groups;
 mod housekeeping;
+mod insync;
 mod lifecycle;
 mod mailbox;
 pub mod metadata_log;
@@ -30,21 +33,28 @@ mod raft_calls;
 mod sessions;
 mod settings;
 pub mod start;
+mod throttle;
+mod to_controller;
 mod topic_rules;
 pub mod topics;
 mod waiters;
 
 pub use api::{ListenerKind, served_apis};
+pub use ask::{Ask, Behalf, Origin, Wanted};
 pub use broker::{Broker, Hosted, TopicRules};
-pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
+pub use ctx::{ConnectionId, Ctx, Enveloped, Outbox, Reply, ReplyTo};
 pub use dirs::{Dir, Dirs};
+pub use followers::{Followers, FollowersEvent, Following};
 pub use groups::{Groups, GroupsEvent};
 pub use housekeeping::{Chore, Housekeeper};
+pub use insync::{InSync, InSyncEvent};
 pub use lifecycle::{LifeState, Lifecycle, LifecycleEvent, Registration};
 pub use mailbox::{Mailbox, Post};
 pub use peers::{
     Answered, Asker, CALLS_MAX, Lane, PeerAddress, PeerAnswer, PeerCall, PeerRequest, Unanswered,
 };
 pub use publisher::{MetadataEvent, Publisher};
-pub use quorum::{Origin, Quorum, QuorumEvent, QuorumParts};
+pub use quorum::{Quorum, QuorumEvent, QuorumParts};
 pub use settings::{ListenerSettings, Settings};
+pub use throttle::Windows;
+pub use to_controller::{ActiveController, ToController, ToControllerEvent};

@@ -4,12 +4,15 @@
 use milena_base::{Instant, Now};
 
 use crate::ctx::Outbox;
+use crate::followers::FollowersEvent;
 use crate::groups::GroupsEvent;
 use crate::housekeeping::Chore;
+use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::peers::PeerCall;
 use crate::publisher::MetadataEvent;
 use crate::quorum::QuorumEvent;
+use crate::to_controller::ToControllerEvent;
 
 /// A synchronous owner of state: events in, effects out, time as an argument.
 pub trait Mailbox {
@@ -36,7 +39,10 @@ pub enum Post {
     Metadata(MetadataEvent),
     Groups(GroupsEvent),
     Lifecycle(LifecycleEvent),
+    ToController(ToControllerEvent),
     Chore(Chore),
+    Followers(FollowersEvent),
+    InSync(InSyncEvent),
     /// A request to another node; see [`crate::peers`].
     Call(Box<PeerCall>),
     /// A parked request's deadline is now the earliest.
@@ -72,5 +78,17 @@ impl From<GroupsEvent> for Post {
 impl From<LifecycleEvent> for Post {
     fn from(event: LifecycleEvent) -> Post {
         Post::Lifecycle(event)
+    }
+}
+
+impl From<FollowersEvent> for Post {
+    fn from(event: FollowersEvent) -> Post {
+        Post::Followers(event)
+    }
+}
+
+impl From<InSyncEvent> for Post {
+    fn from(event: InSyncEvent) -> Post {
+        Post::InSync(event)
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
-    Chore, GroupsEvent, LifecycleEvent, ListenerKind, MetadataEvent, Outbox, PeerCall, Post,
-    QuorumEvent,
+    Chore, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind, MetadataEvent,
+    Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -109,7 +109,10 @@ impl Node {
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
+        let (to_controller, to_controller_events) = channel();
         let (chores, chore_events) = channel();
+        let (followers, follower_events) = channel();
+        let (insync, insync_events) = channel();
         let (waiters, waiters_woken) = channel();
         let (life, life_told) = unbounded_channel();
         let (calls, calls_made) = unbounded_channel();
@@ -119,7 +122,10 @@ impl Node {
             metadata,
             groups,
             lifecycle,
+            to_controller,
             chores,
+            followers,
+            insync,
             calls,
             waiters,
             life,
@@ -135,11 +141,19 @@ impl Node {
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
             threads::mailbox(
+                "to-controller",
+                edge.clone(),
+                to_controller_events,
+                parts.to_controller,
+            ),
+            threads::mailbox(
                 "housekeeping",
                 edge.clone(),
                 chore_events,
                 parts.housekeeper,
             ),
+            threads::mailbox("followers", edge.clone(), follower_events, parts.followers),
+            threads::mailbox("insync", edge.clone(), insync_events, parts.insync),
         ];
         let quorum = threads::mailbox("quorum", edge.clone(), quorum_events, parts.quorum);
         let waiters = threads::waiters(edge.clone(), waiters_woken);
@@ -265,7 +279,10 @@ impl Node {
             Post::from(GroupsEvent::Stop),
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
+            ToControllerEvent::Stop.into(),
             Chore::Stop.into(),
+            FollowersEvent::Stop.into(),
+            InSyncEvent::Stop.into(),
         ] {
             self.edge.post(post);
         }

@@ -22,12 +22,14 @@ mod filter;
 mod get_offsets;
 mod groups;
 mod jmx;
+mod leader_election;
 mod log_dirs;
 mod metadata_quorum;
 mod offsets;
 mod options;
 mod perf;
 mod pretty;
+mod reassign;
 mod say;
 mod storage;
 mod subcommands;
@@ -65,9 +67,11 @@ tools! {
     "kafka-get-offsets" => get_offsets::main,
     "kafka-groups" => groups::main,
     "kafka-jmx" => jmx::main,
+    "kafka-leader-election" => leader_election::main,
     "kafka-log-dirs" => log_dirs::main,
     "kafka-metadata-quorum" => metadata_quorum::main,
     "kafka-producer-perf-test" => perf::producer::main,
+    "kafka-reassign-partitions" => reassign::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
     "kafka-verifiable-consumer" => perf::verifiable_consumer::main,

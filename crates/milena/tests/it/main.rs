@@ -4,6 +4,7 @@
 mod admin;
 mod bad_batches;
 mod bad_input;
+mod cluster;
 mod configs;
 mod consumer_groups;
 mod fetching;
