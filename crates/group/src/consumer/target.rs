@@ -125,10 +125,13 @@ impl Targeting<'_> {
     }
 }
 
+/// A set of names, and the ids of those that exist.
+type Resolved = (Arc<BTreeSet<Str>>, Arc<[Uuid]>);
+
 /// Topic ids for sets of names. Most members have the same set.
 struct Ids<'a> {
     topics: &'a dyn Topics,
-    last: Option<(Arc<BTreeSet<Str>>, Arc<[Uuid]>)>,
+    last: Option<Resolved>,
     counts: BTreeMap<Uuid, i32>,
 }
 
