@@ -61,7 +61,8 @@ pub enum GroupRequest {
     ListGroups(ListGroupsRequest),
     DescribeGroups(DescribeGroupsRequest),
     DeleteGroups(DeleteGroupsRequest),
-    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    /// Larger than the others.
+    ConsumerGroupHeartbeat(Box<ConsumerGroupHeartbeatRequest>),
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }
 
@@ -108,6 +109,17 @@ conversions! {
     ListGroups ListGroupsRequest ListGroupsResponse;
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
-    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
     ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
+}
+
+impl From<ConsumerGroupHeartbeatRequest> for GroupRequest {
+    fn from(request: ConsumerGroupHeartbeatRequest) -> GroupRequest {
+        GroupRequest::ConsumerGroupHeartbeat(Box::new(request))
+    }
+}
+
+impl From<ConsumerGroupHeartbeatResponse> for GroupResponse {
+    fn from(response: ConsumerGroupHeartbeatResponse) -> GroupResponse {
+        GroupResponse::ConsumerGroupHeartbeat(response)
+    }
 }
