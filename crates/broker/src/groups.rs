@@ -28,10 +28,8 @@ use crate::topics;
 /// What the mailbox is told.
 #[derive(Debug)]
 pub enum GroupsEvent {
-    Request {
-        ctx: Box<Ctx>,
-        request: GroupRequest,
-    },
+    /// Boxed together: requests are much larger than everything else.
+    Request(Box<(Ctx, GroupRequest)>),
     /// This broker leads the partition of `__consumer_offsets`.
     Elected {
         shard: i32,
@@ -370,7 +368,10 @@ impl Mailbox for Groups {
 
     fn step(&mut self, event: GroupsEvent, now: Now, out: &mut Outbox) {
         match event {
-            GroupsEvent::Request { ctx, request } => self.ask(&ctx, request, now, out),
+            GroupsEvent::Request(asked) => {
+                let (ctx, request) = *asked;
+                self.ask(&ctx, request, now, out);
+            }
             GroupsEvent::Elected { shard, epoch } => {
                 if let Some(topic) = self.broker.image().topics.named(topics::CONSUMER_OFFSETS) {
                     self.coordinator

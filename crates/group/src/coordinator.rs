@@ -213,7 +213,7 @@ impl GroupCoordinator {
         &mut self,
         token: Token,
         context: RequestContext,
-        request: Box<ConsumerGroupHeartbeatRequest>,
+        request: ConsumerGroupHeartbeatRequest,
         now: Now,
         out: &mut Vec<Effect<GroupResponse>>,
     ) {
@@ -229,7 +229,7 @@ impl GroupCoordinator {
             held: Held::Nothing,
         };
         let shard = self.partition_for(&request.group_id);
-        let request = ShardRequest::ConsumerHeartbeat(context, request);
+        let request = ShardRequest::ConsumerHeartbeat(context, Box::new(request));
         self.ask(shard, waiting, request, now, out);
     }
 

@@ -78,10 +78,7 @@ pub(crate) fn all() -> impl Iterator<Item = ApiKey> {
 
 /// The answer comes from the groups' mailbox.
 fn to_groups(ctx: &Ctx, request: GroupRequest, out: &mut Outbox) -> Reply {
-    out.post(GroupsEvent::Request {
-        ctx: Box::new(ctx.clone()),
-        request,
-    });
+    out.post(GroupsEvent::Request(Box::new((ctx.clone(), request))));
     Reply::Parked
 }
 

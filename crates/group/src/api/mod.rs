@@ -61,8 +61,7 @@ pub enum GroupRequest {
     ListGroups(ListGroupsRequest),
     DescribeGroups(DescribeGroupsRequest),
     DeleteGroups(DeleteGroupsRequest),
-    /// Larger than the others.
-    ConsumerGroupHeartbeat(Box<ConsumerGroupHeartbeatRequest>),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }
 
@@ -109,17 +108,6 @@ conversions! {
     ListGroups ListGroupsRequest ListGroupsResponse;
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
     ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
-}
-
-impl From<ConsumerGroupHeartbeatRequest> for GroupRequest {
-    fn from(request: ConsumerGroupHeartbeatRequest) -> GroupRequest {
-        GroupRequest::ConsumerGroupHeartbeat(Box::new(request))
-    }
-}
-
-impl From<ConsumerGroupHeartbeatResponse> for GroupResponse {
-    fn from(response: ConsumerGroupHeartbeatResponse) -> GroupResponse {
-        GroupResponse::ConsumerGroupHeartbeat(response)
-    }
 }
