@@ -1,5 +1,6 @@
 //! The records of a consumer group, at the version that Kafka 4.4 writes.
 
+use bytes::Bytes;
 use milena_coordinator::KeyValue;
 use milena_protocol::consumer_group_member_metadata_value::{
     ClassicMemberMetadata, ClassicProtocol,
@@ -11,7 +12,7 @@ use milena_protocol::{
     ConsumerGroupPartitionMetadataValue, ConsumerGroupRegularExpressionKey,
     ConsumerGroupTargetAssignmentMemberKey, ConsumerGroupTargetAssignmentMemberValue,
     ConsumerGroupTargetAssignmentMetadataKey, ConsumerGroupTargetAssignmentMetadataValue,
-    EncodeError, GroupCoordinatorKey, GroupCoordinatorValue, Str, encode_versioned,
+    EncodeError, GroupCoordinatorKey, GroupCoordinatorValue, Message, Str, encode_versioned,
 };
 
 use crate::consumer::assignment::{self, Partitions};
@@ -35,81 +36,60 @@ pub enum ConsumerRecord {
 
 impl ConsumerRecord {
     pub(crate) fn encode(&self, group: &Str) -> Result<KeyValue, EncodeError> {
-        let group_id = group.clone();
-        let member = |id: &Str| (group.clone(), id.clone());
-        let (key, value): (GroupCoordinatorKey, _) = match self {
-            ConsumerRecord::Metadata(value) => {
-                let key = ConsumerGroupMetadataKey { group_id };
-                (
-                    key.into(),
-                    value.as_ref().map(|v| encode_versioned(v, VERSION)),
-                )
-            }
-            ConsumerRecord::PartitionMetadata(value) => {
-                let key = ConsumerGroupPartitionMetadataKey { group_id };
-                (
-                    key.into(),
-                    value.as_ref().map(|v| encode_versioned(v, VERSION)),
-                )
-            }
-            ConsumerRecord::Member(id, value) => {
-                let (group_id, member_id) = member(id);
-                let key = ConsumerGroupMemberMetadataKey {
-                    group_id,
-                    member_id,
-                };
-                (
-                    key.into(),
-                    value.as_ref().map(|v| encode_versioned(&**v, VERSION)),
-                )
-            }
-            ConsumerRecord::TargetMetadata(value) => {
-                let key = ConsumerGroupTargetAssignmentMetadataKey { group_id };
-                (
-                    key.into(),
-                    value.as_ref().map(|v| encode_versioned(v, VERSION)),
-                )
-            }
-            ConsumerRecord::Target(id, value) => {
-                let (group_id, member_id) = member(id);
-                let key = ConsumerGroupTargetAssignmentMemberKey {
-                    group_id,
-                    member_id,
-                };
+        let value = match self {
+            ConsumerRecord::Metadata(value) => written(value.as_ref()),
+            ConsumerRecord::PartitionMetadata(value) => written(value.as_ref()),
+            ConsumerRecord::Member(_, value) => written(value.as_deref()),
+            ConsumerRecord::TargetMetadata(value) => written(value.as_ref()),
+            ConsumerRecord::Target(_, value) => {
                 let value = value.as_ref().map(|partitions| {
-                    let value = ConsumerGroupTargetAssignmentMemberValue {
-                        topic_partitions: assignment::to_target(partitions),
-                    };
-                    encode_versioned(&value, VERSION)
+                    let topic_partitions = assignment::to_target(partitions);
+                    ConsumerGroupTargetAssignmentMemberValue { topic_partitions }
                 });
-                (key.into(), value)
+                written(value.as_ref())
             }
-            ConsumerRecord::Current(id, value) => {
-                let (group_id, member_id) = member(id);
-                let key = ConsumerGroupCurrentMemberAssignmentKey {
-                    group_id,
-                    member_id,
-                };
-                (
-                    key.into(),
-                    value.as_ref().map(|v| encode_versioned(&**v, VERSION)),
-                )
-            }
-            ConsumerRecord::Regex(regex, value) => {
-                let key = ConsumerGroupRegularExpressionKey {
-                    group_id,
-                    regular_expression: regex.clone(),
-                };
-                let value = value
-                    .as_ref()
-                    .map(|v| encode_versioned(&v.to_record(), VERSION));
-                (key.into(), value)
+            ConsumerRecord::Current(_, value) => written(value.as_deref()),
+            ConsumerRecord::Regex(_, value) => {
+                written(value.as_ref().map(Resolved::to_record).as_ref())
             }
         };
         Ok(KeyValue {
-            key: key.encode()?,
+            key: self.key(group).encode()?,
             value: value.transpose()?,
         })
+    }
+
+    fn key(&self, group: &Str) -> GroupCoordinatorKey {
+        let group_id = group.clone();
+        match self {
+            ConsumerRecord::Metadata(_) => ConsumerGroupMetadataKey { group_id }.into(),
+            ConsumerRecord::PartitionMetadata(_) => {
+                ConsumerGroupPartitionMetadataKey { group_id }.into()
+            }
+            ConsumerRecord::Member(id, _) => ConsumerGroupMemberMetadataKey {
+                group_id,
+                member_id: id.clone(),
+            }
+            .into(),
+            ConsumerRecord::TargetMetadata(_) => {
+                ConsumerGroupTargetAssignmentMetadataKey { group_id }.into()
+            }
+            ConsumerRecord::Target(id, _) => ConsumerGroupTargetAssignmentMemberKey {
+                group_id,
+                member_id: id.clone(),
+            }
+            .into(),
+            ConsumerRecord::Current(id, _) => ConsumerGroupCurrentMemberAssignmentKey {
+                group_id,
+                member_id: id.clone(),
+            }
+            .into(),
+            ConsumerRecord::Regex(regex, _) => ConsumerGroupRegularExpressionKey {
+                group_id,
+                regular_expression: regex.clone(),
+            }
+            .into(),
+        }
     }
 
     /// `None`: not the record of a consumer group. Everything is copied out of what was read.
@@ -182,6 +162,10 @@ impl ConsumerRecord {
     }
 }
 
+fn written<M: Message>(value: Option<&M>) -> Option<Result<Bytes, EncodeError>> {
+    value.map(|value| encode_versioned(value, VERSION))
+}
+
 fn own_member(value: ConsumerGroupMemberMetadataValue) -> ConsumerGroupMemberMetadataValue {
     let own = |text: Option<Str>| text.map(|text| text.detached());
     let topics = value.subscribed_topic_names.iter().map(Str::detached);
@@ -202,7 +186,7 @@ fn own_classic(classic: ClassicMemberMetadata) -> ClassicMemberMetadata {
     let protocols = classic.supported_protocols.iter();
     let protocols = protocols.map(|protocol| ClassicProtocol {
         name: protocol.name.detached(),
-        metadata: bytes::Bytes::copy_from_slice(&protocol.metadata),
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
     });
     ClassicMemberMetadata {
         supported_protocols: protocols.collect(),

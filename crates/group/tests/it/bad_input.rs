@@ -174,19 +174,7 @@ impl Nonsense<'_> {
                 let version = self.version(1, 10);
                 (version, self.fetch(version).into())
             }
-            8 => (
-                0,
-                OffsetDeleteRequest {
-                    group_id: self.text(),
-                    topics: self.list(|n| OffsetDeleteRequestTopic {
-                        name: n.text(),
-                        partitions: n.list(|n| OffsetDeleteRequestPartition {
-                            partition_index: n.number(),
-                        }),
-                    }),
-                }
-                .into(),
-            ),
+            8 => (0, self.offset_delete().into()),
             9 => (
                 self.version(0, 5),
                 ListGroupsRequest {
@@ -204,14 +192,7 @@ impl Nonsense<'_> {
                 .into(),
             ),
             11..=14 => (self.version(0, 1), self.consumer_heartbeat().into()),
-            15 => (
-                self.version(0, 1),
-                ConsumerGroupDescribeRequest {
-                    group_ids: self.list(Self::text),
-                    include_authorized_operations: false,
-                }
-                .into(),
-            ),
+            15 => (self.version(0, 1), self.consumer_describe().into()),
             _ => (
                 self.version(0, 3),
                 DeleteGroupsRequest {
@@ -219,6 +200,25 @@ impl Nonsense<'_> {
                 }
                 .into(),
             ),
+        }
+    }
+
+    fn offset_delete(&mut self) -> OffsetDeleteRequest {
+        OffsetDeleteRequest {
+            group_id: self.text(),
+            topics: self.list(|n| OffsetDeleteRequestTopic {
+                name: n.text(),
+                partitions: n.list(|n| OffsetDeleteRequestPartition {
+                    partition_index: n.number(),
+                }),
+            }),
+        }
+    }
+
+    fn consumer_describe(&mut self) -> ConsumerGroupDescribeRequest {
+        ConsumerGroupDescribeRequest {
+            group_ids: self.list(Self::text),
+            include_authorized_operations: false,
         }
     }
 

@@ -6,8 +6,9 @@ use milena_base::Uuid;
 use milena_group::GroupRequest;
 use milena_protocol::consumer_group_heartbeat_request::TopicPartitions;
 use milena_protocol::{
-    ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    GroupCoordinatorKey, GroupCoordinatorValue, Str, consumer_group_describe_response as describe,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, GroupCoordinatorKey, GroupCoordinatorValue, Str,
+    consumer_group_describe_response as describe,
 };
 use milena_testkit::{Command, check_each};
 
@@ -44,6 +45,14 @@ pub fn beat(c: &Command, group_id: Str, member_id: Str, instance: Option<Str>) -
         subscribed_topic_regex: text("regex"),
         server_assignor: text("assignor"),
         topic_partitions: owns.map(|owns| owned(&owns)).or(joins.then(Vec::new)),
+    }
+    .into()
+}
+
+pub fn describe(group_ids: Vec<Str>) -> GroupRequest {
+    ConsumerGroupDescribeRequest {
+        group_ids,
+        ..Default::default()
     }
     .into()
 }

@@ -177,17 +177,7 @@ impl Names {
                 line
             }
             GroupResponse::OffsetFetch(r) => fetched(r),
-            GroupResponse::ListGroups(r) => {
-                let mut line = format!("ListGroups {}", code(r.error_code));
-                for g in &r.groups {
-                    let _ = write!(
-                        line,
-                        " [{} {:?} {} {}]",
-                        g.group_id, g.protocol_type, g.group_state, g.group_type
-                    );
-                }
-                line
-            }
+            GroupResponse::ListGroups(r) => listed(r),
             GroupResponse::DescribeGroups(r) => {
                 let mut line = "DescribeGroups".to_string();
                 for g in &r.groups {
@@ -228,6 +218,18 @@ impl Names {
             }
         }
     }
+}
+
+fn listed(r: &milena_protocol::ListGroupsResponse) -> String {
+    let mut line = format!("ListGroups {}", code(r.error_code));
+    for g in &r.groups {
+        let _ = write!(
+            line,
+            " [{} {:?} {} {}]",
+            g.group_id, g.protocol_type, g.group_state, g.group_type
+        );
+    }
+    line
 }
 
 fn fetched(r: &milena_protocol::OffsetFetchResponse) -> String {

@@ -15,10 +15,9 @@ use milena_protocol::offset_fetch_request::{
 };
 use milena_protocol::sync_group_request::SyncGroupRequestAssignment;
 use milena_protocol::{
-    ConsumerGroupDescribeRequest, ConsumerProtocolSubscription, DeleteGroupsRequest,
-    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
-    SyncGroupRequest, encode_versioned,
+    ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, Str, SyncGroupRequest, encode_versioned,
 };
 use milena_testkit::{Command, check_each};
 
@@ -233,16 +232,7 @@ impl Player {
             ),
             "sync" => (
                 5,
-                SyncGroupRequest {
-                    group_id: group,
-                    generation_id: generation.unwrap_or(1),
-                    member_id,
-                    group_instance_id: instance,
-                    protocol_type: Some(c.find("type").unwrap_or("consumer".to_string()).into()),
-                    protocol_name: Some(c.find("protocol").unwrap_or("range".to_string()).into()),
-                    assignments: self.assignments(c),
-                }
-                .into(),
+                self.sync(c, group, member_id, instance, generation.unwrap_or(1)),
             ),
             "heartbeat" => (
                 4,
@@ -309,17 +299,30 @@ impl Player {
                 .into(),
             ),
             "beat" => (1, consumer::beat(c, group, member_id, instance)),
-            "describe_consumer" => (
-                1,
-                ConsumerGroupDescribeRequest {
-                    group_ids: words(c),
-                    ..Default::default()
-                }
-                .into(),
-            ),
+            "describe_consumer" => (1, consumer::describe(words(c))),
             other => panic!("nobody knows what {other:?} is"),
         };
         (c.find("v").unwrap_or(version), client, request)
+    }
+
+    fn sync(
+        &self,
+        c: &Command,
+        group_id: Str,
+        member_id: Str,
+        group_instance_id: Option<Str>,
+        generation_id: i32,
+    ) -> GroupRequest {
+        SyncGroupRequest {
+            group_id,
+            generation_id,
+            member_id,
+            group_instance_id,
+            protocol_type: Some(c.find("type").unwrap_or("consumer".to_string()).into()),
+            protocol_name: Some(c.find("protocol").unwrap_or("range".to_string()).into()),
+            assignments: self.assignments(c),
+        }
+        .into()
     }
 
     fn assignments(&self, c: &Command) -> Vec<SyncGroupRequestAssignment> {
