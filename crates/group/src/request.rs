@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use milena_base::ErrorCode;
+use milena_coordinator::Producer;
 use milena_protocol::consumer_group_describe_response;
 use milena_protocol::delete_groups_response::DeletableGroupResult;
 use milena_protocol::describe_groups_response::DescribedGroup;
@@ -39,6 +40,8 @@ pub enum ShardRequest {
     Heartbeat(HeartbeatRequest),
     Leave(LeaveGroupRequest),
     Commit(i16, OffsetCommitRequest),
+    /// Answered by [`ShardResponse::Commit`].
+    TxnCommit(Producer, OffsetCommitRequest),
     Fetch(OffsetFetchRequestGroup, bool),
     OffsetDelete(OffsetDeleteRequest),
     List(Arc<ListGroupsRequest>),
@@ -67,6 +70,8 @@ pub enum ShardResponse {
     ConsumerDescribe(consumer_group_describe_response::DescribedGroup),
     Delete(DeletableGroupResult),
     Done,
+    /// A transaction ended in the partition, or could not.
+    Ended(ErrorCode),
 }
 
 impl ShardRequest {
@@ -91,7 +96,7 @@ impl ShardRequest {
                 error => heartbeat(error),
             }),
             ShardRequest::Leave(request) => ShardResponse::Leave(leave_error(&request, error)),
-            ShardRequest::Commit(_, request) => {
+            ShardRequest::Commit(_, request) | ShardRequest::TxnCommit(_, request) => {
                 ShardResponse::Commit(commit_error(&request, error))
             }
             ShardRequest::Fetch(request, _) => {
@@ -167,6 +172,7 @@ impl ShardResponse {
                 ..result
             }),
             ShardResponse::Done => ShardResponse::Done,
+            ShardResponse::Ended(_) => ShardResponse::Ended(error),
         }
     }
 }

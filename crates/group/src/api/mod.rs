@@ -7,6 +7,7 @@ mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod shape;
+mod txn_offset_commit;
 
 pub(crate) use consumer_heartbeat::check as check_consumer_heartbeat;
 pub(crate) use gather::{Gather, Kind};
@@ -14,8 +15,9 @@ pub(crate) use offset_commit::split as split_offset_commit;
 pub(crate) use offset_delete::split as split_offset_delete;
 pub(crate) use offset_fetch::groups as offset_fetch_groups;
 pub(crate) use shape::{Held, shape};
+pub(crate) use txn_offset_commit::request as plain_offset_commit;
 
-use milena_base::Uuid;
+use milena_base::{ErrorCode, Uuid};
 use milena_protocol::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
@@ -23,7 +25,7 @@ use milena_protocol::{
     JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
     ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
     OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, Str, SyncGroupRequest,
-    SyncGroupResponse,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
 use crate::config::ConsumerGroupSettings;
@@ -63,6 +65,7 @@ pub enum GroupRequest {
     DeleteGroups(DeleteGroupsRequest),
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
     ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
+    TxnOffsetCommit(TxnOffsetCommitRequest),
 }
 
 /// The answer to the [`GroupRequest`] of the same name, ready to be encoded in the request's version.
@@ -80,6 +83,9 @@ pub enum GroupResponse {
     DeleteGroups(DeleteGroupsResponse),
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
     ConsumerGroupDescribe(ConsumerGroupDescribeResponse),
+    TxnOffsetCommit(TxnOffsetCommitResponse),
+    /// To [`crate::GroupCoordinator::end_transaction`]; NONE where the marker is written.
+    TransactionEnded(ErrorCode),
 }
 
 macro_rules! conversions {
@@ -110,4 +116,5 @@ conversions! {
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
     ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
     ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
+    TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse;
 }

@@ -1,7 +1,7 @@
-//! OffsetCommit. v7: group instance id. v9: GROUP_ID_NOT_FOUND for an unknown group. v10: topics by id.
+//! OffsetCommit and TxnOffsetCommit. v7: group instance id. v9: GROUP_ID_NOT_FOUND for an unknown group. v10: topics by id.
 
-use milena_base::{ErrorCode, Now};
-use milena_coordinator::{Token, Turn, Write};
+use milena_base::{ErrorCode, Now, Uuid};
+use milena_coordinator::{Producer, Token, Turn, Write};
 use milena_protocol::offset_commit_request::OffsetCommitRequestPartition;
 use milena_protocol::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -29,9 +29,36 @@ impl GroupShard {
             let answer = commit_error(&request, error);
             return Some(Write::new(Vec::new()).answer(token, ShardResponse::Commit(answer)));
         }
+        let (records, response) = self.committing(&request, turn.now);
+        Some(Write::new(records).answer(token, ShardResponse::Commit(response)))
+    }
+
+    /// TxnOffsetCommit: the offsets wait for the end of the producer's transaction.
+    pub(crate) fn commit_in_transaction(
+        &mut self,
+        token: Token,
+        producer: Producer,
+        request: OffsetCommitRequest,
+        turn: &mut Turn<'_, GroupShard>,
+    ) -> Option<Write<GroupShard>> {
+        if let Err(error) = self.admit_transactional_commit(&request) {
+            let answer = commit_error(&request, error);
+            return Some(Write::new(Vec::new()).answer(token, ShardResponse::Commit(answer)));
+        }
+        let (records, response) = self.committing(&request, turn.now);
+        let write = Write::new(records).within(producer);
+        Some(write.answer(token, ShardResponse::Commit(response)))
+    }
+
+    /// The records of a commit that the group takes, and its answer.
+    fn committing(
+        &self,
+        request: &OffsetCommitRequest,
+        now: Now,
+    ) -> (Vec<GroupRecord>, OffsetCommitResponse) {
         let expire_timestamp = match request.retention_time_ms {
             -1 => -1,
-            retention => turn.now.wall.0.saturating_add(retention),
+            retention => now.wall.0.saturating_add(retention),
         };
         let mut records = Vec::new();
         let mut topics = Vec::with_capacity(request.topics.len());
@@ -49,7 +76,7 @@ impl GroupShard {
                         value: Some(OffsetCommitValue {
                             topic_id: topic.topic_id,
                             expire_timestamp,
-                            ..committed(partition, turn.now)
+                            ..committed(partition, now)
                         }),
                     });
                 }
@@ -71,7 +98,7 @@ impl GroupShard {
             topics,
             ..Default::default()
         };
-        Some(Write::new(records).answer(token, ShardResponse::Commit(response)))
+        (records, response)
     }
 
     /// Whether a consumer group takes all these offsets from this member.
@@ -92,8 +119,11 @@ impl GroupShard {
                 .partitions
                 .iter()
                 .filter(|p| !self.metadata_too_large(p));
+            // Requests before v10, and those in transactions, name topics alone.
+            let known = Some(topic.topic_id).filter(|id| *id != Uuid::ZERO);
+            let id = known.or_else(|| self.topics.id(&topic.name));
             for partition in taken {
-                committer.check(topic.topic_id, partition.partition_index)?;
+                committer.check(id.unwrap_or(Uuid::ZERO), partition.partition_index)?;
             }
         }
         Ok(())
@@ -124,6 +154,21 @@ impl GroupShard {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Old producers name neither member nor generation; what they name has to be right.
+    fn admit_transactional_commit(&self, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
+        let generation = request.generation_id_or_member_epoch;
+        match self.groups.get(&request.group_id) {
+            None if generation < 0 => Ok(()),
+            None => Err(ErrorCode::IllegalGeneration),
+            Some(Group::Other(group)) => group.validate_offset_commit(generation),
+            Some(Group::Classic(group)) => {
+                let instance = request.group_instance_id.as_ref();
+                group.validate_transactional_commit(&request.member_id, instance, generation)
+            }
+            Some(Group::Consumer(group)) => self.admit_to_consumer_group(group, request, None),
         }
     }
 

@@ -79,6 +79,8 @@ fn encode_answers(version: i16, seen: Vec<Seen>) -> usize {
             GroupResponse::DeleteGroups(r) => r.to_bytes(version),
             GroupResponse::ConsumerGroupHeartbeat(r) => r.to_bytes(version),
             GroupResponse::ConsumerGroupDescribe(r) => r.to_bytes(version),
+            GroupResponse::TxnOffsetCommit(r) => r.to_bytes(version),
+            GroupResponse::TransactionEnded(_) => return 0,
         };
         bytes.expect("an answer can be encoded");
         answers += 1;

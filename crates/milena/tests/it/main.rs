@@ -13,4 +13,5 @@ mod quotas;
 mod recovery;
 mod refusals;
 mod tools;
+mod transactions;
 mod wire;

@@ -27,6 +27,9 @@ controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:9093
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
 group.initial.rebalance.delay.ms=100
 log.retention.ms=-1
 ";
