@@ -191,26 +191,31 @@ impl GroupCoordinator {
                 self.gather(token, version, api::Kind::List, parts, now, out);
             }
             GroupRequest::DescribeGroups(request) => {
-                let groups = request.groups.into_iter();
-                let ask = |id: Str| (self.partition_for(&id), ShardRequest::Describe(version, id));
-                let parts = groups.map(ask).collect();
+                let parts = self.of_each(request.groups, |id| ShardRequest::Describe(version, id));
                 self.gather(token, version, api::Kind::Describe, parts, now, out);
             }
             GroupRequest::ConsumerGroupHeartbeat(request) => {
                 self.consumer_heartbeat(token, context, request, now, out);
             }
             GroupRequest::ConsumerGroupDescribe(request) => {
-                let groups = request.group_ids.into_iter();
-                let ask = |id: Str| (self.partition_for(&id), ShardRequest::ConsumerDescribe(id));
-                let parts = groups.map(ask).collect();
+                let parts = self.of_each(request.group_ids, ShardRequest::ConsumerDescribe);
                 self.gather(token, version, api::Kind::ConsumerDescribe, parts, now, out);
             }
             GroupRequest::DeleteGroups(request) => {
-                let ask = |id: Str| (self.partition_for(&id), ShardRequest::Delete(id));
-                let parts = distinct(request).into_iter().map(ask).collect();
+                let parts = self.of_each(distinct(request), ShardRequest::Delete);
                 self.gather(token, version, api::Kind::Delete, parts, now, out);
             }
         }
+    }
+
+    /// A question about each group, for the shard that it is in.
+    fn of_each(
+        &self,
+        groups: Vec<Str>,
+        ask: impl Fn(Str) -> ShardRequest,
+    ) -> Vec<(i32, ShardRequest)> {
+        let ask = |id: Str| (self.partition_for(&id), ask(id));
+        groups.into_iter().map(ask).collect()
     }
 
     fn consumer_heartbeat(
