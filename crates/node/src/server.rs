@@ -10,7 +10,7 @@ use std::time::Duration;
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
     Chore, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind, MetadataEvent,
-    Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent,
+    Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -28,6 +28,8 @@ use crate::{limits, listener, threads};
 /// How long the controller may take to let a stopping broker go.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 const THREAD_STACK_BYTES: usize = 1024 * 1024;
+/// How many answers may wait for bytes from a disk at once; the others wait for these.
+const COLD_READS_MAX: usize = 8;
 
 /// Why a node did not start, or ended badly.
 #[derive(Debug)]
@@ -102,12 +104,20 @@ struct Node {
     again: Calls,
 }
 
+fn limits(config: &NodeConfig) -> Limits {
+    Limits {
+        frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
+        ..Limits::default()
+    }
+}
+
 impl Node {
     /// Starts the mailboxes' threads.
     fn new(config: &NodeConfig, clock: Clock, parts: Parts, out: &mut Outbox) -> Node {
         let (quorum, quorum_events) = channel();
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
+        let (transactions, transaction_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (to_controller, to_controller_events) = channel();
         let (chores, chore_events) = channel();
@@ -121,6 +131,7 @@ impl Node {
             quorum,
             metadata,
             groups,
+            transactions,
             lifecycle,
             to_controller,
             chores,
@@ -130,15 +141,18 @@ impl Node {
             waiters,
             life,
         };
-        let limits = Limits {
-            frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
-            ..Limits::default()
-        };
-        let edge = Arc::new(Edge::new(parts.broker.clone(), clock, limits, senders));
+        let broker = parts.broker.clone();
+        let edge = Arc::new(Edge::new(broker, clock, limits(config), senders));
         edge.deliver(out);
         let threads = vec![
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
+            threads::mailbox(
+                "transactions",
+                edge.clone(),
+                transaction_events,
+                parts.transactions,
+            ),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
             threads::mailbox(
                 "to-controller",
@@ -176,6 +190,7 @@ impl Node {
     ) -> Result<(), ServerError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(COLD_READS_MAX)
             .thread_name("network")
             .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()
@@ -276,7 +291,8 @@ impl Node {
     /// Stops the mailboxes in order, then leaves the directories as a clean stop leaves them.
     fn close(self, peers: JoinHandle<()>) {
         for post in [
-            Post::from(GroupsEvent::Stop),
+            Post::from(TxnEvent::Stop),
+            GroupsEvent::Stop.into(),
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
             ToControllerEvent::Stop.into(),
