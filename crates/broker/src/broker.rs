@@ -1,7 +1,7 @@
 //! What all connections share: the view of the metadata, the partitions hosted here, and who waits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
@@ -17,10 +17,13 @@ use milena_replica::Partition;
 use crate::api::{self, ListenerKind};
 use crate::ctx::{Ctx, Outbox, Reply};
 use crate::dirs::Dirs;
+use crate::groups::GroupsEvent;
 use crate::parked::Waiter;
 use crate::producer_ids::ProducerIds;
 use crate::sessions::{FetchKey, FetchSessions};
 use crate::settings::Settings;
+use crate::throttle::Throttle;
+use crate::topics;
 use crate::waiters::Waiters;
 
 /// A partition that this broker holds, and what its topic's configuration says about it.
@@ -37,6 +40,10 @@ pub struct TopicRules {
     pub check: CheckOptions,
     /// `cleanup.policy` contains `delete`.
     pub deletes: bool,
+    /// This replica is in `leader.replication.throttled.replicas`.
+    pub throttled_leader: bool,
+    /// This replica is in `follower.replication.throttled.replicas`.
+    pub throttled_follower: bool,
 }
 
 impl Hosted {
@@ -66,11 +73,14 @@ pub struct Broker {
     hosted: RwLock<BTreeMap<TopicIdPartition, Arc<Hosted>>>,
     pub(crate) waiters: Waiters<Waiter>,
     pub(crate) sessions: FetchSessions,
+    pub(crate) leader_throttle: Throttle,
+    pub(crate) follower_throttle: Throttle,
     pub(crate) producer_ids: Mutex<ProducerIds>,
     /// Topics whose creation was asked for and not yet seen.
     pub(crate) creating: Mutex<BTreeMap<Str, milena_base::Instant>>,
     broker_epoch: AtomicI64,
     active_controller: AtomicI32,
+    kraft_version: AtomicI16,
     stopping: AtomicBool,
 }
 
@@ -78,6 +88,8 @@ impl Broker {
     pub fn new(settings: Settings, config: NodeConfig, dirs: Dirs, mut prng: Prng) -> Broker {
         Broker {
             sessions: FetchSessions::new(settings.fetch_sessions_max, prng.fork()),
+            leader_throttle: Throttle::new(settings.replication_windows),
+            follower_throttle: Throttle::new(settings.replication_windows),
             settings,
             dirs,
             image: ArcSwap::default(),
@@ -88,6 +100,7 @@ impl Broker {
             creating: Mutex::default(),
             broker_epoch: AtomicI64::new(-1),
             active_controller: AtomicI32::new(-1),
+            kraft_version: AtomicI16::new(0),
             stopping: AtomicBool::new(false),
         }
     }
@@ -235,6 +248,36 @@ impl Broker {
 
     pub(crate) fn set_active_controller(&self, id: i32) {
         self.active_controller.store(id, Ordering::Release);
+    }
+
+    /// The version in which this broker fetches as a follower, as the finalised features allow.
+    pub(crate) fn fetch_version_max(&self) -> i16 {
+        let image = self.image.load();
+        image.metadata_version().fetch_request_version()
+    }
+
+    /// Whoever waits for the high watermark of a partition goes on: clients, and the coordinator whose log it is.
+    pub(crate) fn high_watermark_moved(
+        &self,
+        id: TopicIdPartition,
+        hosted: &Hosted,
+        out: &mut Outbox,
+    ) {
+        self.wake(id, out);
+        if hosted.partition.name.topic == topics::CONSUMER_OFFSETS {
+            out.post(GroupsEvent::HighWatermark {
+                shard: id.partition,
+            });
+        }
+    }
+
+    /// The finalised level of `kraft.version`, which stands in the quorum's control records.
+    pub fn kraft_version(&self) -> i16 {
+        self.kraft_version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_kraft_version(&self, level: i16) {
+        self.kraft_version.store(level, Ordering::Release);
     }
 
     /// From here on nothing new is begun.

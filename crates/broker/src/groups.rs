@@ -39,6 +39,10 @@ pub enum GroupsEvent {
         shard: i32,
         epoch: Option<Epoch>,
     },
+    /// The high watermark of the partition of `__consumer_offsets` moved.
+    HighWatermark {
+        shard: i32,
+    },
     TopicDeleted {
         id: Uuid,
         name: Str,
@@ -306,6 +310,12 @@ impl Mailbox for Groups {
             }
             GroupsEvent::Resigned { shard, epoch } => {
                 self.tell(Event::Resigned { shard, epoch }, now, out);
+            }
+            GroupsEvent::HighWatermark { shard } => {
+                if let Some((_, hosted)) = self.hosted(shard) {
+                    let offset = hosted.partition.high_watermark();
+                    self.tell(Event::HighWatermark { shard, offset }, now, out);
+                }
             }
             GroupsEvent::TopicDeleted { id, name } => {
                 let mut effects = Vec::new();

@@ -92,7 +92,7 @@ impl Housekeeper {
             return; // deleted meanwhile
         };
         match hosted.partition.make_durable(flush, now) {
-            Ok(true) => self.broker.wake(id, out),
+            Ok(true) => self.broker.high_watermark_moved(id, &hosted, out),
             Ok(false) => {}
             Err(AppendRefused::Fault(fault)) => self.broker.on_fault(fault, out),
             Err(AppendRefused::Refused(..)) => {}

@@ -4,8 +4,10 @@
 use milena_base::{Instant, Now};
 
 use crate::ctx::Outbox;
+use crate::followers::FollowersEvent;
 use crate::groups::GroupsEvent;
 use crate::housekeeping::Chore;
+use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::peers::PeerCall;
 use crate::publisher::MetadataEvent;
@@ -37,6 +39,8 @@ pub enum Post {
     Groups(GroupsEvent),
     Lifecycle(LifecycleEvent),
     Chore(Chore),
+    Followers(FollowersEvent),
+    InSync(InSyncEvent),
     /// A request to another node; see [`crate::peers`].
     Call(Box<PeerCall>),
     /// A parked request's deadline is now the earliest.
@@ -72,5 +76,17 @@ impl From<GroupsEvent> for Post {
 impl From<LifecycleEvent> for Post {
     fn from(event: LifecycleEvent) -> Post {
         Post::Lifecycle(event)
+    }
+}
+
+impl From<FollowersEvent> for Post {
+    fn from(event: FollowersEvent) -> Post {
+        Post::Followers(event)
+    }
+}
+
+impl From<InSyncEvent> for Post {
+    fn from(event: InSyncEvent) -> Post {
+        Post::InSync(event)
     }
 }

@@ -55,16 +55,11 @@ impl ParkedProduce {
         pending.retain(|waiting| {
             let settled = match broker.hosted(waiting.partition) {
                 None => Some(ErrorCode::NotLeaderOrFollower),
-                Some(hosted) => {
-                    let role = hosted.partition.role();
-                    let led = role.is_leader && role.leader_epoch == waiting.epoch;
-                    let reached = hosted.partition.high_watermark() >= waiting.until;
-                    match (led, reached) {
-                        (true, true) => Some(ErrorCode::None),
-                        (true, false) => expired.then_some(ErrorCode::RequestTimedOut),
-                        (false, _) => Some(ErrorCode::NotLeaderOrFollower),
-                    }
-                }
+                Some(hosted) => match hosted.partition.replicated(waiting.until, waiting.epoch) {
+                    Some(Ok(())) => Some(ErrorCode::None),
+                    Some(Err(code)) => Some(code),
+                    None => expired.then_some(ErrorCode::RequestTimedOut),
+                },
             };
             if let Some(code) = settled.filter(|code| !code.is_none()) {
                 refuse(broker, response, waiting, code);

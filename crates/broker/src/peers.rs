@@ -20,6 +20,7 @@ use milena_net::call;
 use milena_protocol::{ApiKey, EncodeError, Request, Str};
 
 use crate::broker::Broker;
+use crate::followers::FollowersEvent;
 use crate::mailbox::Post;
 use crate::quorum::QuorumEvent;
 
@@ -111,6 +112,7 @@ impl<R: Request + Send> PeerRequest for R {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     Quorum,
+    Followers,
 }
 
 /// One request to another node.
@@ -214,6 +216,7 @@ impl PeerAnswer {
     pub fn into_post(self) -> Post {
         match self.asker {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
+            Asker::Followers => Post::Followers(FollowersEvent::Answered(self)),
         }
     }
 }

@@ -17,8 +17,10 @@ use tracing::{error, info, warn};
 
 use crate::broker::{Broker, Hosted};
 use crate::ctx::Outbox;
+use crate::followers::{FollowersEvent, Following};
 use crate::groups::GroupsEvent;
 use crate::housekeeping::Chore;
+use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::{Mailbox, Post};
 use crate::quorum::{Origin, QuorumEvent};
@@ -67,7 +69,7 @@ impl Publisher {
 
     fn publish(&mut self, delta: &Delta, now: Now, out: &mut Outbox) {
         let image = delta.image();
-        self.reconfigure(delta);
+        self.reconfigure(delta, out);
         for change in delta.partitions() {
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             let name = TopicPartition::new(change.topic.name.as_str(), change.partition);
@@ -79,6 +81,7 @@ impl Publisher {
             }
         }
         self.broker.set_image(image.clone());
+        self.tell_followers(delta, out);
         for change in delta.partitions() {
             if change.topic.name.as_str() == topics::CONSUMER_OFFSETS {
                 self.tell_groups(change.partition, change.new.map(|p| &**p), out);
@@ -162,7 +165,11 @@ impl Publisher {
         }
         let partition = Partition::new(id, name.clone(), self.me(), log, high_watermark);
         partition.set_min_insync(settings.min_insync_replicas);
-        let hosted = Arc::new(Hosted::new(partition, topic_rules::rules(&settings), index));
+        let hosted = Arc::new(Hosted::new(
+            partition,
+            topic_rules::rules(&settings, id.partition, self.me()),
+            index,
+        ));
         self.broker.host(id, hosted.clone());
         if wanted != dirs.get(index).id {
             self.tell_directory(id, index, out);
@@ -227,12 +234,14 @@ impl Publisher {
     }
 
     /// Hands changed topic configurations to their logs.
-    fn reconfigure(&self, delta: &Delta) {
+    fn reconfigure(&self, delta: &Delta, out: &mut Outbox) {
         let image = delta.image();
         let broker_wide = |r: &ConfigResource| r.kind == ConfigResource::BROKER;
         let all = delta.changes().configs.iter().any(broker_wide);
         if all {
             self.broker.relayer(image);
+            self.broker.set_replication_rates();
+            out.post(FollowersEvent::Reconfigured);
         }
         if delta.changes().configs.is_empty() {
             return;
@@ -247,12 +256,38 @@ impl Publisher {
                 continue;
             }
             let settings = self.broker.topic_settings(image, name);
-            hosted
-                .partition
-                .set_min_insync(settings.min_insync_replicas);
-            hosted.set_rules(topic_rules::rules(&settings));
+            let least = settings.min_insync_replicas;
+            if hosted.partition.set_min_insync(least) {
+                self.broker.high_watermark_moved(id, &hosted, out);
+            }
+            hosted.set_rules(topic_rules::rules(&settings, id.partition, self.me()));
             let options = self.log_options(&settings);
             hosted.partition.with_log(|log| log.set_options(options));
+        }
+    }
+
+    /// Replicas that this broker copies from others by now, or does not any more. What has one replica never had
+    /// anything to copy.
+    fn tell_followers(&self, delta: &Delta, out: &mut Outbox) {
+        let mut all = Vec::new();
+        for change in delta.partitions() {
+            let replicas = |p: Option<&Arc<Assigned>>| p.map_or(0, |p| p.replicas.len());
+            if replicas(change.new).max(replicas(change.old)) < 2 {
+                continue;
+            }
+            let id = TopicIdPartition::new(change.topic_id, change.partition);
+            let hosted = self.broker.hosted(id);
+            let here = change.new.filter(|p| hosted.is_some() && self.is_mine(p));
+            let leader = here.filter(|p| p.has_leader() && p.leader != self.me().0);
+            let leader = leader.map(|p| (BrokerId(p.leader), Epoch(p.leader_epoch)));
+            all.push(Following { id, leader });
+            let recovering = LeaderRecoveryState::Recovering;
+            if here.is_some_and(|p| p.leader_recovery_state == recovering && leader.is_none()) {
+                out.post(InSyncEvent::Look(id));
+            }
+        }
+        if !all.is_empty() {
+            out.post(FollowersEvent::Assigned(all));
         }
     }
 

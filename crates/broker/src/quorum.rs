@@ -26,6 +26,7 @@ use tracing::{error, info};
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
 use crate::housekeeping::Chore;
+use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
@@ -54,6 +55,7 @@ pub enum Origin {
     ),
     Lifecycle,
     ProducerIds,
+    InSync,
     /// The answer is not looked at: the committed records tell.
     Nobody,
 }
@@ -186,7 +188,10 @@ impl Quorum {
                         self.step_down(leader.leader.map(|id| id.0), out);
                     }
                 }
-                Effect::Committed { high_watermark } => self.hand_on(high_watermark, now, out)?,
+                Effect::Committed { high_watermark } => {
+                    self.broker.set_kraft_version(self.raft.kraft_version());
+                    self.hand_on(high_watermark, now, out)?;
+                }
                 Effect::Active { epoch, .. } => self.activate(epoch, now, out)?,
                 Effect::SnapshotLoaded(id) => self.load_snapshot(id, out)?,
                 Effect::Stopped => self.finished = true,
@@ -527,6 +532,9 @@ fn answer(broker: &Broker, parked: Parked, out: &mut Outbox) {
         }
         (Origin::ProducerIds, ControllerAnswer::AllocateProducerIds(body)) => {
             producer_ids::on_block(broker, &body, out);
+        }
+        (Origin::InSync, ControllerAnswer::AlterPartition(body)) => {
+            out.post(InSyncEvent::Answered(Box::new(body)));
         }
         // An answer of another kind than its request is not made.
         (_, _) => {}

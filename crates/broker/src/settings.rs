@@ -6,6 +6,7 @@ use std::time::Duration;
 use milena_base::BrokerId;
 
 use crate::api::ListenerKind;
+use crate::throttle::Windows;
 
 /// One address that the node listens on.
 #[derive(Clone, Debug)]
@@ -30,6 +31,24 @@ pub struct Settings {
     pub inter_broker_listener: String,
     /// `controller.quorum.request.timeout.ms`.
     pub quorum_request_timeout: Duration,
+    /// `replica.fetch.backoff.ms`.
+    pub replica_fetch_backoff: Duration,
+    /// `replica.socket.timeout.ms`.
+    pub replica_socket_timeout: Duration,
+    /// `replica.fetch.max.bytes`.
+    pub replica_fetch_bytes_max: i32,
+    /// `replica.fetch.response.max.bytes`.
+    pub replica_fetch_response_bytes_max: i32,
+    /// `replica.fetch.min.bytes`.
+    pub replica_fetch_min_bytes: i32,
+    /// `replica.fetch.wait.max.ms`.
+    pub replica_fetch_wait_max_ms: i32,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_time_max: Duration,
+    /// `replication.quota.window.num` and `replication.quota.window.size.seconds`.
+    pub replication_windows: Windows,
+    /// `replica.selector.class` is Kafka's selector by rack.
+    pub reads_by_rack: bool,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
     /// `max.incremental.fetch.session.cache.slots`.

@@ -26,13 +26,20 @@ use crate::broker::Broker;
 use crate::controller_registration::ControllerLife;
 use crate::ctx::Outbox;
 use crate::dirs::Dirs;
+use crate::followers::Followers;
 use crate::groups::Groups;
 use crate::housekeeping::Housekeeper;
+use crate::insync::InSync;
 use crate::lifecycle::{Lifecycle, Registration};
 use crate::metadata_log::{self, MetadataLog, MetadataLogOptions};
 use crate::publisher::Publisher;
 use crate::quorum::{Quorum, QuorumParts};
 use crate::settings::{ListenerSettings, Settings};
+use crate::throttle::Windows;
+
+/// Values of `replica.selector.class`; without one all read at the leader.
+const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
 
 /// Why a node does not start: one sentence that names the key or the file.
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub struct Parts {
     pub groups: Groups,
     pub lifecycle: Lifecycle,
     pub housekeeper: Housekeeper,
+    pub followers: Followers,
+    pub insync: InSync,
 }
 
 /// What the edge knows of the machine.
@@ -79,6 +88,7 @@ pub fn start(
     out: &mut Outbox,
 ) -> Result<Parts, StartError> {
     check_roles(&config)?;
+    check_selector(&config)?;
     let mut prng = Prng::new(seed);
     let owned = own_dirs(&config, &disk, &mut prng, now)?;
     let previous_broker_epoch = owned.clean_epoch;
@@ -132,8 +142,20 @@ pub fn start(
         groups: groups(&config, &broker, &mut prng),
         lifecycle: Lifecycle::new(registration, controller_life(&config, &broker, &mut prng)),
         housekeeper: Housekeeper::new(broker.clone(), now),
+        followers: Followers::new(broker.clone()),
+        insync: InSync::new(broker.clone(), now),
         broker,
     })
+}
+
+/// A class of somebody's own can't be run here.
+fn check_selector(config: &NodeConfig) -> Result<(), StartError> {
+    match config.text("replica.selector.class") {
+        None | Some(RACK_SELECTOR | LEADER_SELECTOR) => Ok(()),
+        Some(other) => refuse(format!(
+            "replica.selector.class={other}: the selectors here are {RACK_SELECTOR} and {LEADER_SELECTOR}"
+        )),
+    }
 }
 
 /// What is built so far: broker and controller in one, this node the only voter.
@@ -292,6 +314,18 @@ fn settings(config: &NodeConfig, bound: &Bound, cluster_id: &str) -> Settings {
         listeners: listeners(config, bound),
         inter_broker_listener: config.inter_broker_listener().to_owned(),
         quorum_request_timeout: ms(i64::from(config.quorum_request_timeout_ms())),
+        replica_fetch_backoff: ms(i64::from(config.replica_fetch_backoff_ms())),
+        replica_socket_timeout: ms(i64::from(config.replica_socket_timeout_ms())),
+        replica_fetch_bytes_max: config.replica_fetch_max_bytes(),
+        replica_fetch_response_bytes_max: config.replica_fetch_response_max_bytes(),
+        replica_fetch_min_bytes: config.replica_fetch_min_bytes(),
+        replica_fetch_wait_max_ms: config.replica_fetch_wait_max_ms(),
+        replica_lag_time_max: ms(config.replica_lag_time_max_ms()),
+        replication_windows: Windows {
+            count: config.int("replication.quota.window.num").max(1) as usize,
+            each: ms(1000 * i64::from(config.int("replication.quota.window.size.seconds"))),
+        },
+        reads_by_rack: config.text("replica.selector.class") == Some(RACK_SELECTOR),
         fetch_bytes_max: config.fetch_max_bytes().max(0) as usize,
         fetch_sessions_max: config.max_incremental_fetch_session_cache_slots().max(0) as usize,
         partitions_per_page_max: config.max_request_partition_size_limit().max(1),

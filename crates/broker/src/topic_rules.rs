@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use milena_base::BrokerId;
 use milena_config::{CompressionType, TimestampType as ConfiguredTimestamp, TopicSettings};
 use milena_log::{Cleanup, LogOptions};
 use milena_records::{CheckOptions, Codec, Compression, Limits, TimestampType};
 
 use crate::broker::TopicRules;
+use crate::throttle;
 
 pub(crate) fn log_options(settings: &TopicSettings, producer_id_expiration_ms: i64) -> LogOptions {
     let limited = |bytes: Option<i64>| bytes.filter(|b| *b >= 0);
@@ -30,8 +32,12 @@ pub(crate) fn log_options(settings: &TopicSettings, producer_id_expiration_ms: i
     }
 }
 
-pub(crate) fn rules(settings: &TopicSettings) -> TopicRules {
+/// Of one partition on this broker.
+pub(crate) fn rules(settings: &TopicSettings, partition: i32, me: BrokerId) -> TopicRules {
+    let throttled = |list: &[String]| throttle::names(list, partition, me);
     TopicRules {
+        throttled_leader: throttled(&settings.leader_replication_throttled_replicas),
+        throttled_follower: throttled(&settings.follower_replication_throttled_replicas),
         check: CheckOptions {
             message_bytes_max: settings.max_message_bytes.max(0) as usize,
             compacted: settings.cleanup_policy.compact,

@@ -112,24 +112,49 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A sentence for a code that came without a message.
+/// Kafka's sentence for a code that came without a message: of the codes that the tools show in their results.
 fn sentence(code: ErrorCode) -> &'static str {
+    use ErrorCode as E;
     match code {
-        ErrorCode::UnknownTopicOrPartition => "This server does not host this topic-partition.",
-        ErrorCode::TopicAlreadyExists => "Topic with this name already exists.",
-        ErrorCode::InvalidTopicException => "The topic name is not allowed.",
-        ErrorCode::GroupIdNotFound => "The group id does not exist.",
-        ErrorCode::NonEmptyGroup => "The group is not empty.",
-        ErrorCode::NotCoordinator => "This is not the correct coordinator.",
-        ErrorCode::CoordinatorNotAvailable => "The coordinator is not available.",
-        ErrorCode::LeaderNotAvailable => "There is no leader for this topic-partition now.",
-        ErrorCode::NotEnoughReplicas => "There are fewer in-sync replicas than required.",
-        ErrorCode::MessageTooLarge => "The message is larger than the server accepts.",
-        ErrorCode::OffsetOutOfRange => "The offset is outside of what the server has.",
-        ErrorCode::UnsupportedVersion => "The version of the API is not supported.",
-        ErrorCode::TopicAuthorizationFailed => "Topic authorization failed.",
-        ErrorCode::GroupAuthorizationFailed => "Group authorization failed.",
-        ErrorCode::ClusterAuthorizationFailed => "Cluster authorization failed.",
+        E::UnknownServerError => {
+            "The server experienced an unexpected error when processing the request."
+        }
+        E::OffsetOutOfRange => {
+            "The requested offset is not within the range of offsets maintained by the server."
+        }
+        E::UnknownTopicOrPartition => "This server does not host this topic-partition.",
+        E::UnknownTopicId => "This server does not host this topic ID.",
+        E::LeaderNotAvailable => "There is no leader for this topic-partition now.",
+        E::RequestTimedOut => "The request timed out.",
+        E::MessageTooLarge => "The message is larger than the server accepts.",
+        E::CoordinatorLoadInProgress => {
+            "The coordinator is loading and hence can't process requests."
+        }
+        E::CoordinatorNotAvailable => "The coordinator is not available.",
+        E::NotCoordinator => "This is not the correct coordinator.",
+        E::InvalidTopicException => "The topic name is not allowed.",
+        E::NotEnoughReplicas => "There are fewer in-sync replicas than required.",
+        E::InvalidGroupId => "The group id is invalid.",
+        E::UnknownMemberId => "The coordinator is not aware of this member.",
+        E::RebalanceInProgress => "The group is rebalancing, so a rejoin is needed.",
+        E::TopicAuthorizationFailed => "Topic authorization failed.",
+        E::GroupAuthorizationFailed => "Group authorization failed.",
+        E::ClusterAuthorizationFailed => "Cluster authorization failed.",
+        E::UnsupportedVersion => "The version of the API is not supported.",
+        E::TopicAlreadyExists => "Topic with this name already exists.",
+        E::NotController => "This is not the correct controller for this cluster.",
+        E::PolicyViolation => "Request parameters do not satisfy the configured policy.",
+        E::KafkaStorageError => "Disk error when trying to access log file on the disk.",
+        E::NonEmptyGroup => "The group is not empty.",
+        E::GroupIdNotFound => "The group id does not exist.",
+        E::GroupSubscribedToTopic => {
+            "Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."
+        }
+        E::UnstableOffsetCommit => "There are unstable offsets that need to be cleared.",
+        E::BrokerIdNotRegistered => "The given broker ID was not registered.",
+        E::DuplicateVoter => "The voter is already part of the set of voters.",
+        E::VoterNotFound => "The voter is not part of the set of voters.",
+        E::InvalidVoterKey => "The voter key doesn't match the receiving replica's key.",
         code => code.name(),
     }
 }

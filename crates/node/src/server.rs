@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
-    Chore, GroupsEvent, LifecycleEvent, ListenerKind, MetadataEvent, Outbox, PeerCall, Post,
-    QuorumEvent,
+    Chore, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind, MetadataEvent,
+    Outbox, PeerCall, Post, QuorumEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -110,6 +110,8 @@ impl Node {
         let (groups, groups_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (chores, chore_events) = channel();
+        let (followers, follower_events) = channel();
+        let (insync, insync_events) = channel();
         let (waiters, waiters_woken) = channel();
         let (life, life_told) = unbounded_channel();
         let (calls, calls_made) = unbounded_channel();
@@ -120,6 +122,8 @@ impl Node {
             groups,
             lifecycle,
             chores,
+            followers,
+            insync,
             calls,
             waiters,
             life,
@@ -140,6 +144,8 @@ impl Node {
                 chore_events,
                 parts.housekeeper,
             ),
+            threads::mailbox("followers", edge.clone(), follower_events, parts.followers),
+            threads::mailbox("insync", edge.clone(), insync_events, parts.insync),
         ];
         let quorum = threads::mailbox("quorum", edge.clone(), quorum_events, parts.quorum);
         let waiters = threads::waiters(edge.clone(), waiters_woken);
@@ -266,6 +272,8 @@ impl Node {
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
             Chore::Stop.into(),
+            FollowersEvent::Stop.into(),
+            InSyncEvent::Stop.into(),
         ] {
             self.edge.post(post);
         }

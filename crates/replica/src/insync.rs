@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use milena_base::{BrokerId, Epoch, ErrorCode, Now};
+use milena_base::{BrokerId, Epoch, ErrorCode, Now, Offset};
 
 use crate::Partition;
 use crate::role::{FetchNote, Leader, Role};
@@ -19,6 +19,14 @@ pub struct IsrProposal {
     pub isr: Vec<(BrokerId, i64)>,
 }
 
+/// What a follower's fetch brought about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    pub high_watermark_moved: bool,
+    /// The follower may be one to propose ([`Partition::propose_isr`]), as far as its log goes.
+    pub may_join: bool,
+}
+
 /// What became of a proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IsrAnswer {
@@ -32,18 +40,38 @@ pub enum IsrAnswer {
 }
 
 impl Partition {
-    /// Notes a follower's fetch; whether the high watermark moved. After it the follower may be one to propose.
+    /// Notes a follower's fetch.
     ///
     /// Errors: UNKNOWN_LEADER_EPOCH where it is no replica that this leader knows yet, NOT_LEADER_OR_FOLLOWER for a
     /// broker's earlier life.
-    pub fn on_fetch(&self, fetch: &FetchNote, now: Now) -> Result<bool, ErrorCode> {
+    pub fn on_fetch(&self, fetch: &FetchNote, now: Now) -> Result<Noted, ErrorCode> {
         let mut inner = self.lock();
         let log_end = self.reader().log_end();
         let Role::Leader(leader) = &mut inner.role else {
             return Err(ErrorCode::NotLeaderOrFollower);
         };
         leader.on_fetch(fetch, log_end, now)?;
-        Ok(self.advance_high_watermark(&mut inner))
+        let may_join = leader.may_join(fetch.follower, self.high_watermark());
+        Ok(Noted {
+            high_watermark_moved: self.advance_high_watermark(&mut inner),
+            may_join,
+        })
+    }
+
+    /// Whether this leader has a replica among the in-sync ones.
+    pub fn is_in_sync(&self, replica: BrokerId) -> bool {
+        match &self.lock().role {
+            Role::Leader(leader) => leader.isr.contains(&replica),
+            Role::Follower(_) | Role::Offline => false,
+        }
+    }
+
+    /// Other in-sync replicas that have this offset, with their logs' ends (KIP-392).
+    pub fn readable_at(&self, offset: Offset) -> Vec<(BrokerId, Offset)> {
+        match &self.lock().role {
+            Role::Leader(leader) => leader.readable_at(offset),
+            Role::Follower(_) | Role::Offline => Vec::new(),
+        }
     }
 
     /// In-sync replicas that have fallen behind.

@@ -2,7 +2,8 @@
 //! in-sync replicas and its high watermark. It never opens a socket, reads a clock or wakes anybody: who has to be
 //! woken is a return value. A change of the in-sync replicas is a proposal that the caller carries to the controller.
 //!
-//! Start at [`Partition::append_as_leader`]; the rules that a leader keeps are listed on [`Leader`].
+//! Start at [`Partition::append_as_leader`]; the rules that a leader keeps are listed on [`Leader`]. What a follower asks
+//! of its leaders is planned in [`fetcher`].
 //!
 //! Locking: appends, role changes and truncation hold the partition's one lock. Readers take none. They load, in
 //! this order: role, log start, high watermark, first unstable offset, log end ([`Partition::offsets`]); a writer
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+pub mod fetcher;
 mod follow;
 mod insync;
 mod lookup;
@@ -21,7 +23,7 @@ mod role;
 
 pub use append::{AppendRefused, Appended};
 pub use follow::{Replicated, Truncation};
-pub use insync::{IsrAnswer, IsrProposal};
+pub use insync::{IsrAnswer, IsrProposal, Noted};
 pub use lookup::{Found, Lookup};
 pub use partition::{Offsets, Partition, RoleView};
 pub use read::{Divergence, Isolation, ReadAnswer, ReadFrom, ReadRefused, Wanted};

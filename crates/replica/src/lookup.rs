@@ -10,6 +10,8 @@ use crate::{Isolation, Partition, ReadRefused};
 pub enum Lookup {
     /// The end that the reader may see.
     Latest,
+    /// The end of the log itself, for a replica that has lost its place.
+    LogEnd,
     /// The log's start; also its local start, while nothing is tiered.
     Earliest,
     /// The record with the largest timestamp.
@@ -51,6 +53,13 @@ impl Partition {
         let found = match lookup {
             Lookup::Tiered => return Ok(None),
             Lookup::Earliest => return Ok(Some(self.reader().earliest().into())),
+            Lookup::LogEnd => {
+                return Ok(Some(Found {
+                    offset: offsets.log_end,
+                    timestamp: Timestamp::NONE,
+                    epoch: role.leader_epoch,
+                }));
+            }
             Lookup::Latest => {
                 in_doubt()?;
                 return Ok(Some(Found {

@@ -137,6 +137,14 @@ impl Partition {
         Ok(role)
     }
 
+    /// The same for a reader at any replica (KIP-392).
+    pub fn replica_for(&self, claimed_epoch: i32) -> Result<RoleView, ErrorCode> {
+        let role = self.role();
+        role.check_online()?;
+        role.check_epoch(claimed_epoch)?;
+        Ok(role)
+    }
+
     pub fn reader(&self) -> &LogReader {
         &self.reader
     }

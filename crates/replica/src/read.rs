@@ -1,10 +1,10 @@
 //! What a reader may see.
 
-use milena_base::{Epoch, ErrorCode, Offset};
+use milena_base::{Epoch, ErrorCode, Now, Offset};
 use milena_disk::FileSlice;
 use milena_log::{Fault, ReadError};
 
-use crate::Partition;
+use crate::{FetchNote, Noted, Partition};
 
 /// How far a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,10 @@ pub enum Isolation {
 /// Who reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
+    /// A consumer that knows the leader alone.
     Consumer(Isolation),
+    /// A consumer that may read at any replica (KIP-392).
+    Nearest(Isolation),
     Replica,
 }
 
@@ -82,9 +85,47 @@ impl From<ErrorCode> for ReadRefused {
 impl Partition {
     /// Reads without a lock.
     pub fn read(&self, wanted: Wanted) -> Result<ReadAnswer, ReadRefused> {
+        match wanted.from {
+            ReadFrom::Nearest(_) => self.replica_for(wanted.current_leader_epoch)?,
+            ReadFrom::Consumer(_) | ReadFrom::Replica => {
+                self.leader_for(wanted.current_leader_epoch)?
+            }
+        };
+        let mut answer = self.empty_answer();
+        if let Some(divergence) = self.divergence(wanted, answer.log_start)? {
+            answer.divergence = Some(divergence);
+            return Ok(answer);
+        }
+        self.fill(wanted, &mut answer)?;
+        Ok(answer)
+    }
+
+    /// Reads for a follower, and notes what its fetch says: `wanted.offset` is its log's end. What the leader answers
+    /// has seen the note. A fetch that is told to truncate, or refused, is not noted.
+    pub fn read_as_follower(
+        &self,
+        wanted: Wanted,
+        fetch: &FetchNote,
+        now: Now,
+    ) -> Result<(ReadAnswer, Noted), ReadRefused> {
         self.leader_for(wanted.current_leader_epoch)?;
+        let mut answer = self.empty_answer();
+        if let Some(divergence) = self.divergence(wanted, answer.log_start)? {
+            answer.divergence = Some(divergence);
+            return Ok((answer, Noted::default()));
+        }
+        if wanted.offset < answer.log_start || wanted.offset > self.reader().log_end() {
+            return Err(ErrorCode::OffsetOutOfRange.into());
+        }
+        let noted = self.on_fetch(fetch, now)?;
+        let mut answer = self.empty_answer();
+        self.fill(wanted, &mut answer)?;
+        Ok((answer, noted))
+    }
+
+    fn empty_answer(&self) -> ReadAnswer {
         let offsets = self.offsets();
-        let mut answer = ReadAnswer {
+        ReadAnswer {
             slice: None,
             divergence: None,
             high_watermark: offsets.high_watermark,
@@ -92,28 +133,21 @@ impl Partition {
             log_start: offsets.log_start,
             aborted: None,
             at_bound: false,
-        };
-        if let Some(divergence) = self.divergence(wanted, offsets.log_start)? {
-            answer.divergence = Some(divergence);
-            return Ok(answer);
         }
-        let bound = match wanted.from {
-            ReadFrom::Replica => offsets.log_end,
-            ReadFrom::Consumer(Isolation::ReadUncommitted) => offsets.high_watermark,
-            ReadFrom::Consumer(Isolation::ReadCommitted) => offsets.last_stable,
-        };
-        self.fill(wanted, bound, &mut answer)?;
-        Ok(answer)
     }
 
-    fn fill(
-        &self,
-        wanted: Wanted,
-        bound: Offset,
-        answer: &mut ReadAnswer,
-    ) -> Result<(), ReadRefused> {
+    fn fill(&self, wanted: Wanted, answer: &mut ReadAnswer) -> Result<(), ReadRefused> {
         let reader = self.reader();
-        let committed = wanted.from == ReadFrom::Consumer(Isolation::ReadCommitted);
+        let isolation = match wanted.from {
+            ReadFrom::Replica => None,
+            ReadFrom::Consumer(isolation) | ReadFrom::Nearest(isolation) => Some(isolation),
+        };
+        let bound = match isolation {
+            None => reader.log_end(),
+            Some(Isolation::ReadUncommitted) => answer.high_watermark,
+            Some(Isolation::ReadCommitted) => answer.last_stable,
+        };
+        let committed = isolation == Some(Isolation::ReadCommitted);
         if committed {
             answer.aborted = Some(Vec::new());
         }

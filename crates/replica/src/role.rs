@@ -220,6 +220,14 @@ impl Leader {
             && peer.is_some_and(|p| p.log_end >= high_watermark && p.log_end >= self.epoch_start)
     }
 
+    pub(crate) fn readable_at(&self, offset: Offset) -> Vec<(BrokerId, Offset)> {
+        let peers = self.peers.iter();
+        let readable = peers.filter(|(id, peer)| {
+            self.isr.contains(id) && peer.log_end >= offset && peer.log_start <= offset
+        });
+        readable.map(|(id, peer)| (*id, peer.log_end)).collect()
+    }
+
     /// The first follower that may be proposed and that `eligible` lets pass, given its broker epoch.
     pub(crate) fn joining(
         &self,

@@ -30,6 +30,7 @@ const CONFIG: Arg = arg(
 pub(crate) const TOOL: Tool = Tool {
     name: "kafka-cluster",
     about: "Shows a cluster's id and endpoints, and unregisters brokers.",
+    globals: &[],
     commands: &[
         Command {
             name: "cluster-id",

@@ -24,9 +24,15 @@ fn table(name: &str) -> Option<Table> {
         "kafka-console-producer" => Table::Flags(&console_producer::flags::SPEC),
         "kafka-consumer-groups" => Table::Flags(&consumer_groups::flags::SPEC),
         "kafka-consumer-perf-test" => Table::Flags(&perf::consumer::SPEC),
+        "kafka-delete-records" => Table::Flags(&delete_records::SPEC),
         "kafka-dump-log" => Table::Flags(&dump_log::flags::SPEC),
         "kafka-e2e-latency" => Table::Flags(&perf::e2e::SPEC),
+        "kafka-features" => Table::Commands(&features::TOOL),
+        "kafka-get-offsets" => Table::Flags(&get_offsets::SPEC),
+        "kafka-groups" => Table::Flags(&groups::SPEC),
         "kafka-jmx" => Table::Flags(&jmx::SPEC),
+        "kafka-log-dirs" => Table::Flags(&log_dirs::SPEC),
+        "kafka-metadata-quorum" => Table::Commands(&metadata_quorum::TOOL),
         "kafka-producer-perf-test" => Table::Commands(&perf::producer::TOOL),
         "kafka-storage" => Table::Commands(&storage::TOOL),
         "kafka-topics" => Table::Flags(&topics::flags::SPEC),
@@ -46,7 +52,10 @@ fn words(name: &str) -> Vec<Word> {
                 .collect()
         }
         Some(Table::Commands(tool)) => {
-            let mut words = Vec::new();
+            let globals = tool.globals.iter();
+            let mut words: Vec<Word> = globals
+                .map(|arg| (format!("--{}", arg.name), arg.help))
+                .collect();
             for command in tool.commands {
                 words.push((command.name.to_owned(), command.help));
                 let args = command.args.iter();

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use milena_base::Prng;
 use milena_client::{Client, ClientConfig, Error};
 
-use crate::say;
+use crate::options::Options;
+use crate::say::{self, Stop};
+use crate::subcommands::Parsed;
 
 /// Properties by Kafka's names.
 pub type Properties = BTreeMap<String, String>;
@@ -16,6 +18,32 @@ pub fn load(path: &str) -> Result<Properties, String> {
     let parsed = milena_config::Properties::parse(&bytes);
     let parsed = parsed.map_err(|error| format!("{path}: {error}"))?;
     Ok(parsed.as_map().clone())
+}
+
+/// The client's properties: the file of `--command-config`, then the addresses.
+pub fn of_flags(options: &Options) -> Result<Properties, Stop> {
+    let mut properties = match options.value("command-config")? {
+        Some(path) => load(path)?,
+        None => Properties::new(),
+    };
+    let servers = options.value("bootstrap-server")?.unwrap_or_default();
+    properties.insert("bootstrap.servers".into(), servers.into());
+    Ok(properties)
+}
+
+/// The same from a command line with subcommands.
+pub fn of_subcommand(parsed: &Parsed) -> Result<Properties, String> {
+    let mut properties = match parsed.value("command-config").or(parsed.value("config")) {
+        Some(path) => load(path)?,
+        None => Properties::new(),
+    };
+    for flag in ["bootstrap-server", "bootstrap-controller"] {
+        if let Some(addresses) = parsed.value(flag) {
+            let key = format!("{}s", flag.replace('-', "."));
+            properties.insert(key, addresses.into());
+        }
+    }
+    Ok(properties)
 }
 
 /// `key=value` arguments as Kafka's `parseKeyValueArgs` takes them: a missing value is an error, an empty one not.
@@ -39,6 +67,12 @@ pub fn admin(properties: &Properties) -> Result<Client, Error> {
     }
     let config = ClientConfig::new(&properties)?;
     Ok(Client::new(config, seed()).with_notice(warn))
+}
+
+/// The same, with the sentence that Kafka's tools begin with when there can't be a client.
+pub fn open(properties: &Properties) -> Result<Client, Stop> {
+    admin(properties)
+        .map_err(|error| Stop::Message(format!("Failed to create new KafkaAdminClient\n{error}")))
 }
 
 /// Says a failure that is going to be tried again, but not the same one over and over.

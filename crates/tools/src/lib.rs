@@ -14,12 +14,21 @@ mod connect;
 mod console_consumer;
 mod console_producer;
 mod consumer_groups;
+mod delete_records;
 mod dump_log;
 mod exceptions;
+mod features;
 mod filter;
+mod get_offsets;
+mod groups;
 mod jmx;
+mod leader_election;
+mod log_dirs;
+mod metadata_quorum;
+mod offsets;
 mod options;
 mod perf;
+mod pretty;
 mod say;
 mod storage;
 mod subcommands;
@@ -50,9 +59,16 @@ tools! {
     "kafka-console-producer" => console_producer::main,
     "kafka-consumer-groups" => consumer_groups::main,
     "kafka-consumer-perf-test" => perf::consumer::main,
+    "kafka-delete-records" => delete_records::main,
     "kafka-dump-log" => dump_log::main,
     "kafka-e2e-latency" => perf::e2e::main,
+    "kafka-features" => features::main,
+    "kafka-get-offsets" => get_offsets::main,
+    "kafka-groups" => groups::main,
     "kafka-jmx" => jmx::main,
+    "kafka-leader-election" => leader_election::main,
+    "kafka-log-dirs" => log_dirs::main,
+    "kafka-metadata-quorum" => metadata_quorum::main,
     "kafka-producer-perf-test" => perf::producer::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,

@@ -21,6 +21,7 @@ const CONFIG: Arg = arg("config", 'c', "The server's properties file.").required
 pub(crate) const TOOL: Tool = Tool {
     name: "kafka-storage",
     about: "Formats a node's log directories and shows what is in them.",
+    globals: &[],
     commands: &[
         Command {
             name: "info",
@@ -98,7 +99,7 @@ fn shown(text: String) -> i32 {
     0
 }
 
-fn version_mapping(release: Option<&str>) -> Result<String, String> {
+pub(crate) fn version_mapping(release: Option<&str>) -> Result<String, String> {
     let latest = MetadataVersion::LATEST_PRODUCTION;
     let release = release.unwrap_or(latest.name());
     let Some(version) = MetadataVersion::parse(release) else {
@@ -115,7 +116,7 @@ fn version_mapping(release: Option<&str>) -> Result<String, String> {
     Ok(text)
 }
 
-fn dependencies(argument: &str) -> Result<String, String> {
+pub(crate) fn dependencies(argument: &str) -> Result<String, String> {
     let Some((name, level)) = argument.split_once('=') else {
         return Err(format!(
             "Invalid feature {argument}: name=level is expected"
@@ -261,7 +262,7 @@ fn look(directories: &[PathBuf]) -> (String, bool) {
     (text, !problems.is_empty())
 }
 
-fn read(path: &Path) -> Result<Option<MetaProperties>, String> {
+pub(crate) fn read(path: &Path) -> Result<Option<MetaProperties>, String> {
     let wrong = |why: String| format!("Error loading {}: {why}", path.display());
     match std::fs::read_to_string(path) {
         Ok(text) => {

@@ -88,6 +88,8 @@ pub struct Command {
 pub struct Tool {
     pub name: &'static str,
     pub about: &'static str,
+    /// Flags that stand before the subcommand.
+    pub globals: &'static [Arg],
     pub commands: &'static [Command],
 }
 
@@ -126,44 +128,50 @@ pub enum Refused {
     Wrong(String),
 }
 
+type Words<'a> = std::slice::Iter<'a, String>;
+
 impl Tool {
     pub fn parse(&self, args: &[String]) -> Result<Parsed, Refused> {
-        let Some((first, rest)) = args.split_first() else {
+        let mut parsed = Parsed::default();
+        let mut words = args.iter();
+        self.take(None, &mut words, &mut parsed)?;
+        self.check_groups(None, &parsed)?;
+        let Some(first) = words.next() else {
             return Err(self.wrong(None, "too few arguments"));
         };
-        if matches!(&first[..], "-h" | "--help") {
-            return Err(Refused::Help(self.help(None)));
-        }
         let Some(command) = self.commands.iter().find(|command| command.name == first) else {
-            let names: Vec<String> = self
-                .commands
-                .iter()
-                .map(|command| format!("'{}'", command.name))
-                .collect();
-            return Err(match first.starts_with('-') {
-                true => self.wrong(None, &format!("unrecognized arguments: '{first}'")),
-                false => {
-                    let names = names.join(", ");
-                    self.wrong(
-                        None,
-                        &format!("invalid choice: '{first}' (choose from {names})"),
-                    )
-                }
-            });
+            let names = self.commands.iter().map(|c| format!("'{}'", c.name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            let what = format!("invalid choice: '{first}' (choose from {names})");
+            return Err(self.wrong(None, &what));
         };
-        let parsed = self.parse_args(command, rest)?;
-        self.check(command, parsed)
+        parsed.command = command.name;
+        self.take(Some(command), &mut words, &mut parsed)?;
+        self.check_groups(Some(command), &parsed)?;
+        self.check_required(Some(command), &parsed)?;
+        self.check_required(None, &parsed)?;
+        Ok(parsed)
     }
 
-    fn parse_args(&self, command: &Command, args: &[String]) -> Result<Parsed, Refused> {
-        let mut parsed = Parsed {
-            command: command.name,
-            given: BTreeMap::new(),
-        };
-        let mut args = args.iter();
-        while let Some(text) = args.next() {
+    /// The flags of a subcommand, or those before it.
+    fn known(&self, command: Option<&Command>) -> &'static [Arg] {
+        command.map_or(self.globals, |command| command.args)
+    }
+
+    /// Takes flags; without a subcommand, up to the first word that is none.
+    fn take(
+        &self,
+        command: Option<&Command>,
+        words: &mut Words,
+        parsed: &mut Parsed,
+    ) -> Result<(), Refused> {
+        while let Some(text) = words.as_slice().first() {
+            if command.is_none() && !text.starts_with('-') {
+                break;
+            }
+            words.next();
             if matches!(&text[..], "-h" | "--help") {
-                return Err(Refused::Help(self.help(Some(command))));
+                return Err(Refused::Help(self.help(command)));
             }
             let (name, inline) = match text.split_once('=') {
                 Some((name, value)) if text.starts_with("--") => (name, Some(value.to_string())),
@@ -173,49 +181,69 @@ impl Tool {
                 let short = arg.short.map(|short| format!("-{short}"));
                 name.strip_prefix("--") == Some(arg.name) || short.as_deref() == Some(name)
             };
-            let Some(arg) = command.args.iter().find(is_it) else {
+            let Some(arg) = self.known(command).iter().find(is_it) else {
                 let what = format!("unrecognized arguments: '{text}'");
-                return Err(self.wrong(Some(command), &what));
+                return Err(self.wrong(command, &what));
             };
             let value = match (arg.takes_value, inline) {
                 (false, _) => String::new(),
                 (true, Some(value)) => value,
-                (true, None) => args.next().cloned().ok_or_else(|| {
+                (true, None) => words.next().cloned().ok_or_else(|| {
                     let what = format!("argument {}: expected one argument", arg.shown());
-                    self.wrong(Some(command), &what)
+                    self.wrong(command, &what)
                 })?,
             };
             parsed.given.entry(arg.name).or_default().push(value);
         }
-        Ok(parsed)
+        Ok(())
     }
 
-    fn check(&self, command: &Command, parsed: Parsed) -> Result<Parsed, Refused> {
+    /// Flags of one number, in the order of the table.
+    fn groups(&self, command: Option<&Command>) -> BTreeMap<u8, Vec<&'static Arg>> {
         let mut groups: BTreeMap<u8, Vec<&Arg>> = BTreeMap::new();
-        for arg in command.args {
-            match arg.group {
-                Some(group) => groups.entry(group).or_default().push(arg),
-                None if arg.required && !parsed.has(arg.name) => {
-                    let what = format!("argument {} is required", arg.shown());
-                    return Err(self.wrong(Some(command), &what));
-                }
-                None => {}
+        for arg in self.known(command) {
+            if let Some(group) = arg.group {
+                groups.entry(group).or_default().push(arg);
             }
         }
-        for args in groups.values() {
+        groups
+    }
+
+    /// At most one of a group.
+    fn check_groups(&self, command: Option<&Command>, parsed: &Parsed) -> Result<(), Refused> {
+        for args in self.groups(command).values() {
             let given: Vec<&&Arg> = args.iter().filter(|arg| parsed.has(arg.name)).collect();
             if given.len() > 1 {
                 let (second, first) = (given[1].shown(), given[0].shown());
                 let what = format!("argument {second}: not allowed with argument {first}");
-                return Err(self.wrong(Some(command), &what));
-            }
-            if given.is_empty() && args.iter().any(|arg| arg.required) {
-                let names: Vec<String> = args.iter().map(|arg| arg.shown()).collect();
-                let what = format!("one of the arguments {} is required", names.join(" "));
-                return Err(self.wrong(Some(command), &what));
+                return Err(self.wrong(command, &what));
             }
         }
-        Ok(parsed)
+        Ok(())
+    }
+
+    fn check_required(&self, command: Option<&Command>, parsed: &Parsed) -> Result<(), Refused> {
+        let lacking = |arg: &&Arg| arg.group.is_none() && arg.required && !parsed.has(arg.name);
+        if let Some(arg) = self.known(command).iter().find(lacking) {
+            let what = format!("argument {} is required", arg.shown());
+            return Err(self.wrong(command, &what));
+        }
+        for args in self.groups(command).values() {
+            let given = args.iter().any(|arg| parsed.has(arg.name));
+            if !given && args.iter().any(|arg| arg.required) {
+                let names: Vec<String> = args.iter().map(|arg| arg.shown()).collect();
+                let what = format!("one of the arguments {} is required", names.join(" "));
+                return Err(self.wrong(command, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last sentence of a refusal, without the usage.
+    pub fn sentence<'a>(&self, text: &'a str) -> &'a str {
+        let mark = format!("{}: error: ", self.name);
+        let at = text.find(&mark).map_or(0, |at| at + mark.len());
+        text[at..].trim_end()
     }
 
     fn wrong(&self, command: Option<&Command>, what: &str) -> Refused {
@@ -227,14 +255,15 @@ impl Tool {
     }
 
     fn usage(&self, command: Option<&Command>) -> String {
-        let Some(command) = command else {
-            let names: Vec<&str> = self.commands.iter().map(|command| command.name).collect();
-            return format!("usage: {} [-h] {{{}}} ...\n", self.name, names.join(","));
-        };
-        let mut text = format!("usage: {} {} [-h]", self.name, command.name);
+        let mut text = format!("usage: {}", self.name);
+        if let Some(command) = command {
+            let _ = write!(text, " {}", command.name);
+        }
+        text.push_str(" [-h]");
+        let args = self.known(command);
         let mut last_group = None;
-        for (at, arg) in command.args.iter().enumerate() {
-            let next_group = command.args.get(at + 1).and_then(|next| next.group);
+        for (at, arg) in args.iter().enumerate() {
+            let next_group = args.get(at + 1).and_then(|next| next.group);
             let joined = arg.group.is_some() && arg.group == last_group;
             let open = if arg.required { ("(", ")") } else { ("[", "]") };
             let lead = if joined { " | " } else { " " };
@@ -255,28 +284,33 @@ impl Tool {
             let _ = write!(text, "{lead}{first}{shown}{last}");
             last_group = arg.group;
         }
+        if command.is_none() {
+            let names: Vec<&str> = self.commands.iter().map(|command| command.name).collect();
+            let _ = write!(text, " {{{}}} ...", names.join(","));
+        }
         text + "\n"
     }
 
     fn help(&self, command: Option<&Command>) -> String {
         let mut text = self.usage(command);
         let row = |name: &str, help: &str| format!("  {name:<32} {help}\n");
-        match command {
-            None => {
-                let _ = write!(text, "\n{}\n\ncommands:\n", self.about);
-                for command in self.commands {
-                    text.push_str(&row(command.name, command.help));
-                }
+        let about = command.map_or(self.about, |command| command.help);
+        let _ = write!(text, "\n{about}\n\n");
+        if command.is_none() {
+            text.push_str("commands:\n");
+            for command in self.commands {
+                text.push_str(&row(command.name, command.help));
             }
-            Some(command) => {
-                let _ = write!(text, "\n{}\n\noptions:\n", command.help);
-                text.push_str(&row("-h, --help", "Print this."));
-                for arg in command.args {
-                    let short = arg.short.map(|short| format!("-{short}, "));
-                    let name = format!("{}{}", short.unwrap_or_default(), arg.usage());
-                    text.push_str(&row(&name, arg.help));
-                }
-            }
+        }
+        let args = self.known(command);
+        if command.is_some() || !args.is_empty() {
+            text.push_str("options:\n");
+            text.push_str(&row("-h, --help", "Print this."));
+        }
+        for arg in args {
+            let short = arg.short.map(|short| format!("-{short}, "));
+            let name = format!("{}{}", short.unwrap_or_default(), arg.usage());
+            text.push_str(&row(&name, arg.help));
         }
         text
     }

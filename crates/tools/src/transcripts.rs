@@ -2,7 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use milena_base::Uuid;
 use milena_client::consumer::Place;
+use milena_protocol::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
+use milena_protocol::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use milena_protocol::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
+use milena_protocol::{ApiVersionsResponse, DescribeQuorumResponse};
 use milena_testkit::check;
 
 use crate::console_producer::{self, lines::LineReader};
@@ -12,7 +21,9 @@ use crate::options::{Options, Spec};
 use crate::say::Stop;
 use crate::topics::describe::{Partition, Report, Topic};
 use crate::{
-    client_metrics, cluster, configs, connect, console_consumer, perf, storage, subcommands, topics,
+    client_metrics, cluster, configs, connect, console_consumer, delete_records, features,
+    get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, storage, subcommands,
+    topics,
 };
 
 fn words(line: &str) -> Vec<String> {
@@ -72,6 +83,13 @@ fn command_lines() {
                 flags(&perf::consumer::SPEC, perf::consumer::check, &args)
             }
             "kafka-e2e-latency" => flags(&perf::e2e::SPEC, perf::e2e::check, &args),
+            "kafka-groups" => flags(&groups::SPEC, groups::check, &args),
+            "kafka-get-offsets" => flags(&get_offsets::SPEC, get_offsets::check, &args),
+            "kafka-delete-records" => flags(&delete_records::SPEC, delete_records::check, &args),
+            "kafka-log-dirs" => flags(&log_dirs::SPEC, log_dirs::check, &args),
+            "kafka-features" => subcommand(&features::TOOL, &args),
+            "kafka-metadata-quorum" => subcommand(&metadata_quorum::TOOL, &args),
+            "kafka-leader-election" => flags(&leader_election::SPEC, leader_election::check, &args),
             "kafka-cluster" => subcommand(&cluster::TOOL, &args),
             "kafka-storage" => subcommand(&storage::TOOL, &args),
             other => panic!("no tool {other}"),
@@ -205,6 +223,7 @@ fn group_tables() {
             let listed = |id: &str, group_type: &str, state: &str| Listed {
                 id: id.to_string(),
                 group_type: group_type.to_string(),
+                protocol: "consumer".to_string(),
                 state: state.to_string(),
             };
             let groups = [
@@ -280,4 +299,184 @@ fn topic_reports() {
         let text = report.text(&topics(), &BTreeSet::from([1, 2, 3]));
         framed(&text.replace('\t', "  "))
     });
+}
+
+/// `wanted FLAGS` shows which partitions of two topics are meant, `time WORD` a time, `delete JSON` offsets.
+#[test]
+fn partitions_and_offsets() {
+    check("partitions.txt", |line| {
+        let (what, rest) = line.split_once(' ').unwrap();
+        match what {
+            "time" => get_offsets::time(rest).map_or_else(|why| why, |time| time.to_string()),
+            "delete" => match delete_records::parse(rest) {
+                Ok(offsets) => format!("{offsets:?}"),
+                Err(why) => why,
+            },
+            _ => {
+                let args: Vec<String> = words(rest);
+                let wanted = get_offsets::SPEC.parse(&args).unwrap();
+                let wanted = match get_offsets::Wanted::of(&wanted) {
+                    Ok(wanted) => wanted,
+                    Err(why) => return why,
+                };
+                let all = ["alpha", "delta"].map(|t| (0..6).map(move |p| (t, p)));
+                let taken = all
+                    .into_iter()
+                    .flatten()
+                    .filter(|(t, p)| wanted.takes(t, *p));
+                let taken: Vec<String> = taken.map(|(t, p)| format!("{t}:{p}")).collect();
+                taken.join(" ")
+            }
+        }
+    });
+}
+
+fn quorum() -> DescribeQuorumResponse {
+    let replica = |id: i32, end: i64, at: i64| ReplicaState {
+        replica_id: id,
+        replica_directory_id: Uuid::from_parts(0, id as u64),
+        log_end_offset: end,
+        last_fetch_timestamp: at,
+        last_caught_up_timestamp: at,
+    };
+    let listener = |name: &'static str, host: &'static str, port| Listener {
+        name: name.into(),
+        host: host.into(),
+        port,
+    };
+    let node = |node_id: i32, listeners| Node { node_id, listeners };
+    DescribeQuorumResponse {
+        topics: vec![TopicData {
+            partitions: vec![PartitionData {
+                leader_id: 1,
+                leader_epoch: 4,
+                high_watermark: 100,
+                current_voters: vec![replica(2, 90, 7_000), replica(1, 101, 9_000)],
+                observers: vec![replica(5, 50, -1)],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        nodes: vec![
+            node(1, vec![listener("CONTROLLER", "h", 9093)]),
+            node(2, vec![listener("A", "::1", 1), listener("B", "b", 2)]),
+        ],
+        ..Default::default()
+    }
+}
+
+/// `quorum …`, `groups FILTER`, `features`, `update COMMAND FLAGS` and `logdirs TOPICS`.
+#[test]
+fn cluster_tables() {
+    check("cluster_tables.txt", |line| {
+        let words = words(line);
+        match &words[0][..] {
+            "quorum" => framed(&quorum_report(&words[1], &words[2..])),
+            "features" => framed(&features::table(&api_versions())),
+            "update" => update(&words[1..]),
+            "logdirs" => {
+                let topics = words[1..].iter().cloned().collect();
+                framed(&log_dirs::json(
+                    &BTreeMap::from([(1, directories())]),
+                    &topics,
+                ))
+            }
+            "groups" => {
+                let args: Vec<String> = words[1..].to_vec();
+                let options = groups::SPEC.parse(&args).unwrap();
+                let filter = groups::Filter::of(&options).unwrap();
+                let listed = |id: &str, group_type: &str, protocol: &str| Listed {
+                    id: id.to_string(),
+                    group_type: group_type.to_string(),
+                    protocol: protocol.to_string(),
+                    state: "Stable".to_string(),
+                };
+                let all = [
+                    listed("connect", "Classic", "connect"),
+                    listed("new", "Consumer", "consumer"),
+                    listed("old", "Classic", "consumer"),
+                    listed("share", "Share", "share"),
+                    listed("simple-and-of-a-long-name", "Classic", ""),
+                ];
+                framed(&groups::table(&all, &filter))
+            }
+            other => panic!("no table {other}"),
+        }
+    });
+}
+
+fn quorum_report(kind: &str, more: &[String]) -> String {
+    let now = more.first().map(|text| text.parse().unwrap());
+    let text = match kind {
+        "status" => metadata_quorum::report::status("cluster", &quorum()),
+        _ => metadata_quorum::report::replication(&quorum(), now),
+    };
+    text.unwrap_or_else(|why| why).replace('\t', "→")
+}
+
+fn api_versions() -> ApiVersionsResponse {
+    let range = |name: &'static str, max| SupportedFeatureKey {
+        name: name.into(),
+        min_version: if max > 9 { 7 } else { 0 },
+        max_version: max,
+    };
+    let finalised = |name: &'static str, level| FinalizedFeatureKey {
+        name: name.into(),
+        max_version_level: level,
+        min_version_level: level,
+    };
+    ApiVersionsResponse {
+        supported_features: vec![range("metadata.version", 99), range("group.version", 1)],
+        finalized_features: vec![finalised("metadata.version", 33)],
+        finalized_features_epoch: 17,
+        ..Default::default()
+    }
+}
+
+/// What an update asks for, and both lines that may be said of its features.
+fn update(words: &[String]) -> String {
+    let mut args = vec!["--bootstrap-server".to_string(), "h:1".to_string()];
+    args.extend_from_slice(words);
+    let parsed = features::TOOL.parse(&args).unwrap();
+    match features::update::Update::of(parsed.command, &parsed) {
+        Err(why) => why,
+        Ok(update) => {
+            let lines = update
+                .levels
+                .keys()
+                .map(|name| update.line(name, None) + &update.line(name, Some("Why not.")));
+            format!(
+                "upgrade type {}\n{}",
+                update.upgrade_type,
+                lines.collect::<String>()
+            )
+        }
+    }
+}
+
+fn directories() -> Vec<DescribeLogDirsResult> {
+    let partition = |index, size| DescribeLogDirsPartition {
+        partition_index: index,
+        partition_size: size,
+        ..Default::default()
+    };
+    let topic = |name: &'static str, partitions| DescribeLogDirsTopic {
+        name: name.into(),
+        partitions,
+    };
+    vec![
+        DescribeLogDirsResult {
+            log_dir: "/d/\"1\"".into(),
+            topics: vec![
+                topic("beta", vec![partition(0, 5)]),
+                topic("alpha", vec![partition(1, 70), partition(0, 9)]),
+            ],
+            ..Default::default()
+        },
+        DescribeLogDirsResult {
+            error_code: 56,
+            log_dir: "/d/2".into(),
+            ..Default::default()
+        },
+    ]
 }

@@ -4,12 +4,15 @@
 //! A version that is not spoken is answered in version 0, so that the client can come back with one that is
 //! (KIP-35, KIP-511).
 
+use std::collections::BTreeMap;
+
 use milena_base::ErrorCode;
+use milena_image::{Features, KRAFT_VERSION, METADATA_VERSION};
 use milena_net::Frame;
 use milena_protocol::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
 };
-use milena_protocol::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use milena_protocol::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, Str};
 
 use crate::api::{self, ListenerKind};
 use crate::broker::Broker;
@@ -28,22 +31,30 @@ pub(super) fn handle(
         return ctx.now_frame(&refused(code));
     }
     let image = broker.image();
-    let features = &image.features;
     let response = ApiVersionsResponse {
         api_keys: served(broker.listener_kind(ctx.listener)),
         supported_features: supported(ctx.version()),
         finalized_features_epoch: broker.finalized_features_epoch(&image),
-        finalized_features: features
-            .finalized()
-            .map(|(name, level)| FinalizedFeatureKey {
-                name: name.clone(),
-                max_version_level: level,
-                min_version_level: level,
-            })
-            .collect(),
+        finalized_features: finalised(&image.features, broker.kraft_version()),
         ..ApiVersionsResponse::default()
     };
     ctx.now_frame(&response)
+}
+
+/// Features that are on, with those that are kept elsewhere: `metadata.version` and `kraft.version`.
+fn finalised(features: &Features, kraft_version: i16) -> Vec<FinalizedFeatureKey> {
+    let others = features.finalized().map(|(name, level)| (name.clone(), level));
+    let metadata = features.metadata_version().map_or(0, |v| v.level());
+    let apart = [(METADATA_VERSION, metadata), (KRAFT_VERSION, kraft_version)];
+    let apart = apart.map(|(name, level)| (Str::from_static(name), level));
+    let all: BTreeMap<Str, i16> = others.chain(apart).collect();
+    let on = all.into_iter().filter(|(_, level)| *level > 0);
+    on.map(|(name, level)| FinalizedFeatureKey {
+        name,
+        max_version_level: level,
+        min_version_level: level,
+    })
+    .collect()
 }
 
 /// The answer to a version that is not spoken: version 0, with the versions that are.

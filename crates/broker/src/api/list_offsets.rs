@@ -21,9 +21,10 @@ pub(super) fn handle(
     request: ListOffsetsRequest,
     out: &mut Outbox,
 ) -> Reply {
-    let isolation = match request.isolation_level {
-        1 => Isolation::ReadCommitted,
-        _ => Isolation::ReadUncommitted,
+    let reads_as = match (request.replica_id, request.isolation_level) {
+        (0.., _) => None,
+        (_, 1) => Some(Isolation::ReadCommitted),
+        (_, _) => Some(Isolation::ReadUncommitted),
     };
     let twice = named_twice(&request);
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -33,7 +34,7 @@ pub(super) fn handle(
             let index = partition.partition_index;
             let found = match twice.contains(&(topic.name.clone(), index)) {
                 true => Err(ErrorCode::InvalidRequest),
-                false => look_up(broker, ctx, &topic.name, partition, isolation, out),
+                false => look_up(broker, ctx, &topic.name, partition, reads_as, out),
             };
             partitions.push(found.unwrap_or_else(|code| refused(index, code)));
         }
@@ -82,10 +83,14 @@ fn look_up(
     ctx: &Ctx,
     topic: &Str,
     wanted: &ListOffsetsPartition,
-    isolation: Isolation,
+    reads_as: Option<Isolation>,
     out: &mut Outbox,
 ) -> Result<ListOffsetsPartitionResponse, ErrorCode> {
-    let lookup = lookup(wanted.timestamp, ctx.version())?;
+    let lookup = match (lookup(wanted.timestamp, ctx.version())?, reads_as) {
+        (Lookup::Latest, None) => Lookup::LogEnd,
+        (lookup, _) => lookup,
+    };
+    let isolation = reads_as.unwrap_or(Isolation::ReadUncommitted);
     let topic_id = broker
         .topic_id(topic)
         .ok_or(ErrorCode::UnknownTopicOrPartition)?;

@@ -170,11 +170,14 @@ apis! {
         CreateTopics on Both;
         DeleteTopics on Both;
         CreatePartitions on Both;
+        ElectLeaders on Both;
+        AlterPartitionReassignments on Both;
         ListPartitionReassignments on Both;
         AlterPartition on Controllers;
         AlterClientQuotas on Both;
         AlterUserScramCredentials on Both;
         UpdateFeatures on Both;
+        UnregisterBroker on Both;
         BrokerRegistration on Controllers;
         BrokerHeartbeat on Controllers;
         AllocateProducerIds on Controllers;

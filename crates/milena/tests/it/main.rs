@@ -1,6 +1,7 @@
 //! The whole node as a process of its own: raw sockets, bad input, refusals, crashes. Loopback only,
 //! ports of the system's choice, temporary directories, a deadline on every wait.
 
+mod admin;
 mod bad_batches;
 mod bad_input;
 mod configs;

@@ -236,7 +236,7 @@ impl Machine {
             broker_epoch: command.find("broker_epoch").unwrap_or(-1),
         };
         match self.partition.on_fetch(&note, self.now()) {
-            Ok(moved) => said("high_watermark_moved", moved),
+            Ok(noted) => said("high_watermark_moved", noted.high_watermark_moved),
             Err(code) => code.to_string(),
         }
     }

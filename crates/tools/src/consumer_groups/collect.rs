@@ -17,6 +17,7 @@ use milena_protocol::{
 pub struct Listed {
     pub id: String,
     pub group_type: String,
+    pub protocol: String,
     pub state: String,
 }
 
@@ -48,43 +49,45 @@ pub struct Member {
     pub target: BTreeSet<Place>,
 }
 
-/// Consumer groups on all brokers, sorted by id.
+/// Groups of consumers on all brokers, sorted by id.
 pub async fn list(
     client: &mut Client,
     states: &[String],
     types: &[String],
 ) -> Result<Vec<Listed>, Error> {
-    let request = ListGroupsRequest::default();
-    let groups = client
-        .retry("listGroups", async |client: &mut Client| {
-            client.metadata_once(Some(&[]), false).await?;
-            let brokers: Vec<i32> = client.nodes().keys().copied().collect();
-            let mut groups = BTreeSet::new();
-            for broker in brokers {
-                let connection = client.connection(Target::Node(broker)).await?;
-                let answer = connection.call(&request).await?;
-                Error::check(answer.error_code, None)?;
-                let of_consumers = |protocol: &str| matches!(protocol, "" | "consumer");
-                let listed = answer
-                    .groups
-                    .iter()
-                    .filter(|g| of_consumers(&g.protocol_type));
-                groups.extend(listed.map(|group| Listed {
-                    id: group.group_id.to_string(),
-                    group_type: capitalised(&group.group_type),
-                    state: group.group_state.to_string(),
-                }));
-            }
-            Ok(groups)
-        })
-        .await?;
     let takes =
         |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
-    let known = |group: &Listed| matches!(&group.group_type[..], "" | "Classic" | "Consumer");
-    let groups = groups.into_iter().filter(|group| {
+    let known = |group: &Listed| {
+        matches!(&group.group_type[..], "" | "Classic" | "Consumer")
+            && matches!(&group.protocol[..], "" | "consumer")
+    };
+    let groups = list_all(client).await?.into_iter().filter(|group| {
         known(group) && takes(states, &group.state) && takes(types, &group.group_type)
     });
     Ok(groups.collect())
+}
+
+/// Groups of every type on all brokers, sorted by id.
+pub async fn list_all(client: &mut Client) -> Result<Vec<Listed>, Error> {
+    let request = ListGroupsRequest::default();
+    let groups = client.retry("findAllBrokers", async |client: &mut Client| {
+        client.metadata_once(Some(&[]), false).await?;
+        let brokers: Vec<i32> = client.nodes().keys().copied().collect();
+        let mut groups = BTreeSet::new();
+        for broker in brokers {
+            let connection = client.connection(Target::Node(broker)).await?;
+            let answer = connection.call(&request).await?;
+            Error::check(answer.error_code, None)?;
+            groups.extend(answer.groups.iter().map(|group| Listed {
+                id: group.group_id.to_string(),
+                group_type: capitalised(&group.group_type),
+                protocol: group.protocol_type.to_string(),
+                state: group.group_state.to_string(),
+            }));
+        }
+        Ok(groups)
+    });
+    Ok(groups.await?.into_iter().collect())
 }
 
 fn capitalised(name: &str) -> String {

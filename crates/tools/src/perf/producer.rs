@@ -21,6 +21,7 @@ const fn flag(name: &'static str, help: &'static str) -> Arg {
 pub const TOOL: Tool = Tool {
     name: "kafka-producer-perf-test",
     about: "Sends records and says how fast they were acknowledged.",
+    globals: &[],
     commands: &[Command {
         name: "run",
         help: "Sends records and says how fast they were acknowledged.",

@@ -25,6 +25,7 @@ const fn flag(name: &'static str, help: &'static str) -> Arg {
 pub const TOOL: Tool = Tool {
     name: "verifiable-consumer",
     about: "Reads a topic in a group and says of each step, as a line of JSON, what happened.",
+    globals: &[],
     commands: &[Command {
         name: "run",
         help: "Reads a topic in a group and says of each step, as a line of JSON, what happened.",

@@ -20,6 +20,7 @@ const fn flag(name: &'static str, help: &'static str) -> Arg {
 pub const TOOL: Tool = Tool {
     name: "verifiable-producer",
     about: "Sends increasing numbers and says of each, as a line of JSON, what became of it.",
+    globals: &[],
     commands: &[Command {
         name: "run",
         help: "Sends increasing numbers and says of each, as a line of JSON, what became of it.",

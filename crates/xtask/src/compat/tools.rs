@@ -50,10 +50,6 @@ const KAFKA: &[&str] = &[
 /// Tools of which a part is missing, and which.
 const PARTLY: &[(&str, &str)] = &[
     (
-        "kafka-cluster",
-        "cluster-id and list-endpoints; the server does not serve unregister",
-    ),
-    (
         "kafka-configs",
         "all but broker-loggers: levels are set by MILENA_LOG when the server starts",
     ),
@@ -67,6 +63,10 @@ const PARTLY: &[(&str, &str)] = &[
     ),
     ("kafka-consumer-perf-test", "all but --print-metrics"),
     ("kafka-jmx", "says that there is no JMX, and what there is"),
+    (
+        "kafka-metadata-quorum",
+        "describe; the server does not serve add-controller and remove-controller yet",
+    ),
     (
         "kafka-producer-perf-test",
         "all but transactions and --print-metrics",
