@@ -10,6 +10,7 @@ mod altering;
 mod api;
 mod auto_create;
 mod broker;
+mod cleaner;
 mod configs;
 mod controller_registration;
 mod ctx;
@@ -39,6 +40,7 @@ mod waiters;
 
 pub use api::{ListenerKind, served_apis};
 pub use broker::{Broker, Hosted, TopicRules};
+pub use cleaner::{Cleaner, CleanerEvent};
 pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
 pub use dirs::{Dir, Dirs};
 pub use followers::{Followers, FollowersEvent, Following};

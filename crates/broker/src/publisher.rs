@@ -16,6 +16,7 @@ use milena_replica::{Assignment, Partition};
 use tracing::{error, info, warn};
 
 use crate::broker::{Broker, Hosted};
+use crate::cleaner::CleanerEvent;
 use crate::ctx::Outbox;
 use crate::followers::{FollowersEvent, Following};
 use crate::groups::GroupsEvent;
@@ -220,6 +221,10 @@ impl Publisher {
             .partition
             .with_log(|log| log.options().file_delete_delay);
         drop(hosted.partition.take_log());
+        out.post(CleanerEvent::Gone {
+            name: name.clone(),
+            dir: hosted.dir,
+        });
         let unique = Uuid::random(&mut self.prng);
         let kind = DirectoryKind::Deleted;
         match self.broker.dirs.retire(hosted.dir, name, kind, unique) {
@@ -337,6 +342,10 @@ impl Publisher {
             return;
         }
         warn!(partition = %name, "no topic claims this directory: it is set aside as stray");
+        out.post(CleanerEvent::Gone {
+            name: name.clone(),
+            dir: index,
+        });
         let unique = Uuid::random(&mut self.prng);
         let retired = self
             .broker

@@ -23,6 +23,7 @@ use milena_records::{Codec, Compression};
 
 use crate::api::ListenerKind;
 use crate::broker::Broker;
+use crate::cleaner::Cleaner;
 use crate::controller_registration::ControllerLife;
 use crate::ctx::Outbox;
 use crate::dirs::Dirs;
@@ -65,6 +66,7 @@ pub struct Parts {
     pub groups: Groups,
     pub lifecycle: Lifecycle,
     pub housekeeper: Housekeeper,
+    pub cleaner: Cleaner,
     pub followers: Followers,
     pub insync: InSync,
 }
@@ -142,6 +144,7 @@ pub fn start(
         groups: groups(&config, &broker, &mut prng),
         lifecycle: Lifecycle::new(registration, controller_life(&config, &broker, &mut prng)),
         housekeeper: Housekeeper::new(broker.clone(), now),
+        cleaner: Cleaner::new(broker.clone(), prng.fork(), now),
         followers: Followers::new(broker.clone()),
         insync: InSync::new(broker.clone(), now),
         broker,

@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, RwLock};
 
 use milena_broker::{
-    Broker, Chore, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane, LifecycleEvent,
-    MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent,
+    Broker, Chore, CleanerEvent, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane,
+    LifecycleEvent, MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent,
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -23,6 +23,7 @@ pub struct Senders {
     pub groups: Sender<GroupsEvent>,
     pub lifecycle: Sender<LifecycleEvent>,
     pub chores: Sender<Chore>,
+    pub cleaner: Sender<CleanerEvent>,
     pub followers: Sender<FollowersEvent>,
     pub insync: Sender<InSyncEvent>,
     pub calls: Calls,
@@ -123,6 +124,7 @@ impl Edge {
             Post::Groups(event) => send(senders.groups.send(event)),
             Post::Lifecycle(event) => send(senders.lifecycle.send(event)),
             Post::Chore(chore) => send(senders.chores.send(chore)),
+            Post::Cleaner(event) => send(senders.cleaner.send(event)),
             Post::Followers(event) => send(senders.followers.send(event)),
             Post::InSync(event) => send(senders.insync.send(event)),
             Post::Call(call) => send(senders.calls.send(Some(*call))),

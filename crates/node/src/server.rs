@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
-    Chore, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind, MetadataEvent,
-    Outbox, PeerCall, Post, QuorumEvent,
+    Chore, CleanerEvent, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind,
+    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -110,6 +110,7 @@ impl Node {
         let (groups, groups_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (chores, chore_events) = channel();
+        let (cleaner, cleaner_events) = channel();
         let (followers, follower_events) = channel();
         let (insync, insync_events) = channel();
         let (waiters, waiters_woken) = channel();
@@ -122,6 +123,7 @@ impl Node {
             groups,
             lifecycle,
             chores,
+            cleaner,
             followers,
             insync,
             calls,
@@ -144,6 +146,7 @@ impl Node {
                 chore_events,
                 parts.housekeeper,
             ),
+            threads::mailbox("cleaner", edge.clone(), cleaner_events, parts.cleaner),
             threads::mailbox("followers", edge.clone(), follower_events, parts.followers),
             threads::mailbox("insync", edge.clone(), insync_events, parts.insync),
         ];
@@ -272,6 +275,7 @@ impl Node {
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
             Chore::Stop.into(),
+            CleanerEvent::Stop.into(),
             FollowersEvent::Stop.into(),
             InSyncEvent::Stop.into(),
         ] {

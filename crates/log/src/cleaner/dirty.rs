@@ -65,6 +65,10 @@ impl Log {
         now: Timestamp,
     ) -> io::Result<Cleanable> {
         let (start, end) = (self.log_start(), self.log_end());
+        // A cut above what is known to be clean changes nothing.
+        self.cut_to = self
+            .cut_to
+            .filter(|cut| cleaned_to.is_some_and(|to| *cut < to));
         let cut = self.cut_to.unwrap_or(Offset::MAX);
         let checkpoint = cleaned_to.map(|offset| offset.min(cut));
         let fits = |offset: &Offset| (start..=end).contains(offset);
@@ -141,10 +145,5 @@ impl Log {
             true => self.start_flush_upto(self.active.base(), Vec::new()),
             false => Ok(None),
         }
-    }
-
-    /// The cleaner's checkpoint now says what [`Cleanable::first_dirty`] said: the cuts before it are accounted for.
-    pub fn forget_cuts(&mut self) {
-        self.cut_to = None;
     }
 }

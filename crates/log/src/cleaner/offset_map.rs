@@ -27,7 +27,7 @@ impl OffsetMap {
     /// A table of at most `bytes_max` bytes, and not more than `offsets` records can need, of which `load_factor` is
     /// used. Holds at least one key.
     pub(super) fn new(secret: Secret, bytes_max: u64, load_factor: f64, offsets: u64) -> OffsetMap {
-        let load_factor = load_factor.clamp(0.01, 1.0);
+        let load_factor = load_factor.clamp(f64::EPSILON, 1.0);
         let slots_max = (bytes_max / ENTRY_BYTES as u64).clamp(1, u64::from(u32::MAX));
         let entries_max = ((slots_max as f64 * load_factor) as u64).max(1);
         let wanted = (offsets.min(entries_max) as f64 / load_factor) as u64 + 1;

@@ -4,6 +4,7 @@
 mod admin;
 mod bad_batches;
 mod bad_input;
+mod compaction;
 mod configs;
 mod fetching;
 mod node;
