@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use milena_controller::RequestContext;
 use milena_protocol::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use milena_protocol::{CreateTopicsRequest, Str};
 
+use crate::ask::Origin;
 use crate::broker::Broker;
 use crate::ctx::{Ctx, Outbox};
-use crate::quorum::{Origin, QuorumEvent};
 use crate::topics;
 
 /// A creation that was asked for is not asked for again within this time.
@@ -17,15 +16,6 @@ const TIMEOUT_MS: i32 = 30_000;
 const TOPICS_MAX: usize = 10_000;
 
 impl Broker {
-    /// What a request of the broker itself is sent with.
-    pub(crate) fn internal_context(&self, version: i16) -> RequestContext {
-        RequestContext {
-            version,
-            forwarded: true,
-            ..RequestContext::default()
-        }
-    }
-
     /// Asks the controller for topics that are not there. Internal topics are made whatever
     /// `auto.create.topics.enable` says.
     pub(crate) fn auto_create(&self, ctx: &Ctx, names: &[Str], out: &mut Outbox) {
@@ -48,11 +38,7 @@ impl Broker {
             timeout_ms: TIMEOUT_MS,
             ..CreateTopicsRequest::default()
         };
-        out.post(QuorumEvent::Request {
-            origin: Origin::Nobody,
-            request: Box::new(request.into()),
-            context: self.internal_context(7),
-        });
+        self.ask_controller(Origin::Nobody, request, out);
     }
 
     fn creatable(&self, name: &Str) -> CreatableTopic {

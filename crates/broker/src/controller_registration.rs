@@ -1,18 +1,21 @@
 //! The controller's own registration (KIP-919): once in an active controller's epoch, so that clients can find it.
 
-use milena_base::{BrokerId, Uuid};
-use milena_controller::RequestContext;
+use milena_base::{BrokerId, ErrorCode, Uuid};
 use milena_protocol::ControllerRegistrationRequest;
 use milena_protocol::broker_registration_request as broker;
 use milena_protocol::controller_registration_request as controller;
 
+use tracing::warn;
+
+use crate::ask::{Ask, Origin};
 use crate::ctx::Outbox;
-use crate::quorum::{Origin, QuorumEvent};
+use crate::to_controller::ToControllerEvent;
 
 /// What this node's controller registers with.
 pub struct ControllerLife {
     request: ControllerRegistrationRequest,
     registered: bool,
+    in_flight: bool,
 }
 
 impl ControllerLife {
@@ -42,21 +45,33 @@ impl ControllerLife {
                 features: features.collect(),
             },
             registered: false,
+            in_flight: false,
         }
     }
 
-    /// Registers, once.
+    /// Registers with the active controller, until that has succeeded once.
     pub fn register(&mut self, out: &mut Outbox) {
-        if std::mem::replace(&mut self.registered, true) {
+        if self.registered || std::mem::replace(&mut self.in_flight, true) {
             return;
         }
-        out.post(QuorumEvent::Request {
-            origin: Origin::Nobody,
-            request: Box::new(self.request.clone().into()),
-            context: RequestContext {
-                forwarded: true,
-                ..RequestContext::default()
-            },
-        });
+        let ask = Ask::own(Origin::Lifecycle, self.request.clone());
+        out.post(ToControllerEvent::Ask(Box::new(ask)));
+    }
+
+    /// The answer came; where it is a refusal that may pass, the next active controller is asked again.
+    pub fn on_registered(&mut self, code: i16) {
+        self.in_flight = false;
+        // Before metadata version 3.7-IV0 controllers do not register.
+        let old = code == ErrorCode::UnsupportedVersion.code();
+        self.registered = code == 0 || old;
+        if !self.registered {
+            let name = ErrorCode::from_code(code).map_or("an unknown error", ErrorCode::name);
+            warn!("the controller's registration was refused: {name}");
+        }
+    }
+
+    /// Whether a registration has to be tried again.
+    pub fn is_wanting(&self) -> bool {
+        !self.registered && !self.in_flight
     }
 }

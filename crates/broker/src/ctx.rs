@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use milena_base::Now;
+use bytes::BytesMut;
+use milena_base::{ErrorCode, Now};
 use milena_disk::FileSlice;
-use milena_net::Frame;
-use milena_protocol::{ApiKey, Message, Str};
+use milena_net::{Frame, Part};
+use milena_protocol::{ApiKey, EncodeError, EnvelopeResponse, Message, Str, Writer};
 
 use crate::mailbox::Post;
 use crate::peers::PeerCall;
@@ -23,6 +24,15 @@ pub struct ReplyTo {
     pub api: ApiKey,
     pub version: i16,
     pub correlation_id: i32,
+    /// Where the request came in an Envelope: the answer goes back in one.
+    pub envelope: Option<Enveloped>,
+}
+
+/// The Envelope around a request: its own version and correlation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Enveloped {
+    pub version: i16,
+    pub correlation_id: i32,
 }
 
 impl ReplyTo {
@@ -32,8 +42,51 @@ impl ReplyTo {
     /// Where the response holds a value that its version can't carry: a handler's fault, and the edge closes
     /// the connection of a handler that panics.
     pub fn frame<M: Message>(&self, body: &M, slices: Vec<FileSlice>) -> Frame {
+        if self.envelope.is_some() {
+            return self.frame_with(|w| body.encode(w, self.version));
+        }
         Frame::response(self.api, self.version, self.correlation_id, body, slices)
             .unwrap_or_else(|error| panic!("{} v{}: {error}", M::NAME, self.version))
+    }
+
+    /// As [`ReplyTo::frame`], for a body that knows how to write itself.
+    pub fn frame_with(&self, encode: impl FnOnce(&mut Writer) -> Result<(), EncodeError>) -> Frame {
+        let frame = Frame::response_with(self.api, self.version, self.correlation_id, encode);
+        let frame = frame.unwrap_or_else(|why| panic!("{:?} v{}: {why}", self.api, self.version));
+        match self.envelope {
+            Some(envelope) => envelope.wrap(&frame),
+            None => frame,
+        }
+    }
+}
+
+impl Enveloped {
+    fn wrap(self, inner: &Frame) -> Frame {
+        let mut bytes = BytesMut::with_capacity(inner.len());
+        for part in &inner.parts {
+            // An answer that is passed on by another node holds no file slices.
+            if let Part::Bytes(part) = part {
+                bytes.extend_from_slice(part);
+            }
+        }
+        self.frame(&EnvelopeResponse {
+            response_data: Some(bytes.freeze().slice(4..)),
+            error_code: ErrorCode::None.code(),
+        })
+    }
+
+    fn frame(self, body: &EnvelopeResponse) -> Frame {
+        let (version, correlation_id) = (self.version, self.correlation_id);
+        Frame::response(ApiKey::Envelope, version, correlation_id, body, Vec::new())
+            .unwrap_or_else(|why| panic!("Envelope v{version}: {why}"))
+    }
+
+    /// The envelope comes back with a code, and nothing in it.
+    pub fn refused(self, code: ErrorCode) -> Frame {
+        self.frame(&EnvelopeResponse {
+            response_data: None,
+            error_code: code.code(),
+        })
     }
 }
 
@@ -43,6 +96,8 @@ pub struct Ctx {
     pub to: ReplyTo,
     pub client_id: Option<Str>,
     pub client_host: IpAddr,
+    /// Who asks, where another node vouches for it.
+    pub principal: Option<Str>,
     /// Index into the node's listeners.
     pub listener: usize,
     pub now: Now,
@@ -54,8 +109,8 @@ impl Ctx {
     }
 
     /// Who asks. Without authentication everybody is this one.
-    pub fn principal(&self) -> &'static str {
-        "User:ANONYMOUS"
+    pub fn principal(&self) -> &str {
+        self.principal.as_deref().unwrap_or("User:ANONYMOUS")
     }
 
     pub fn now_frame<M: Message>(&self, body: &M) -> Reply {

@@ -14,16 +14,15 @@ use milena_protocol::{AlterPartitionRequest, AlterPartitionResponse};
 use milena_replica::{IsrAnswer, IsrProposal};
 use tracing::{info, warn};
 
+use crate::ask::Origin;
 use crate::broker::{Broker, Hosted};
 use crate::ctx::Outbox;
 use crate::mailbox::Mailbox;
-use crate::quorum::{Origin, QuorumEvent};
 
 /// Pause before what brought no answer, or an error of the whole request, is sent again (Kafka's 50 ms).
 const PAUSE: Duration = Duration::from_millis(50);
 /// A request without an answer is given up after this time.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-const VERSION: i16 = 3;
 
 /// What the mailbox is told.
 #[derive(Debug)]
@@ -107,11 +106,7 @@ impl InSync {
         }
         let request = request(broker, &proposals);
         self.in_flight = Some((proposals, now.mono + ANSWER_WAIT));
-        out.post(QuorumEvent::Request {
-            origin: Origin::InSync,
-            request: Box::new(request.into()),
-            context: self.broker.internal_context(VERSION),
-        });
+        self.broker.ask_controller(Origin::InSync, request, out);
     }
 
     fn answered(&mut self, response: &AlterPartitionResponse, now: Now, out: &mut Outbox) {

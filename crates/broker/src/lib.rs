@@ -8,6 +8,7 @@
 
 mod altering;
 mod api;
+mod ask;
 mod auto_create;
 mod broker;
 mod cleaner;
@@ -34,14 +35,16 @@ mod sessions;
 mod settings;
 pub mod start;
 mod throttle;
+mod to_controller;
 mod topic_rules;
 pub mod topics;
 mod waiters;
 
 pub use api::{ListenerKind, served_apis};
+pub use ask::{Ask, Behalf, Origin, Wanted};
 pub use broker::{Broker, Hosted, TopicRules};
 pub use cleaner::{Cleaner, CleanerEvent};
-pub use ctx::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
+pub use ctx::{ConnectionId, Ctx, Enveloped, Outbox, Reply, ReplyTo};
 pub use dirs::{Dir, Dirs};
 pub use followers::{Followers, FollowersEvent, Following};
 pub use groups::{Groups, GroupsEvent};
@@ -53,6 +56,7 @@ pub use peers::{
     Answered, Asker, CALLS_MAX, Lane, PeerAddress, PeerAnswer, PeerCall, PeerRequest, Unanswered,
 };
 pub use publisher::{MetadataEvent, Publisher};
-pub use quorum::{Origin, Quorum, QuorumEvent, QuorumParts};
+pub use quorum::{Quorum, QuorumEvent, QuorumParts};
 pub use settings::{ListenerSettings, Settings};
 pub use throttle::Windows;
+pub use to_controller::{ActiveController, ToController, ToControllerEvent};

@@ -14,11 +14,15 @@ use milena_protocol::{
 };
 use tracing::{info, warn};
 
+use crate::ask::{Ask, Origin};
 use crate::controller_registration::ControllerLife;
 use crate::ctx::Outbox;
 use crate::mailbox::{Mailbox, Post};
-use crate::quorum::{Origin, QuorumEvent};
-use milena_controller::{ControllerRequest, RequestContext};
+use crate::to_controller::ToControllerEvent;
+use milena_controller::ControllerRequest;
+
+/// Pause after a refused registration of the controller.
+const CONTROLLER_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What the mailbox is told.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub enum LifecycleEvent {
     ControllerReady,
     Registered(Box<BrokerRegistrationResponse>),
     Beaten(Box<BrokerHeartbeatResponse>),
+    /// What the registration of this node's controller was answered with.
+    ControllerRegistered(i16),
     /// The broker's view has reached this metadata offset.
     Published(Offset),
     /// Every log is open and every coordinator can be elected.
@@ -65,8 +71,10 @@ pub struct Registration {
 
 /// See the module's words.
 pub struct Lifecycle {
-    registration: Registration,
-    controller: ControllerLife,
+    /// `None` on a controller that is no broker.
+    registration: Option<Registration>,
+    /// `None` on a broker that is no controller.
+    controller: Option<ControllerLife>,
     state: LifeState,
     epoch: i64,
     registered_at_offset: Offset,
@@ -77,11 +85,16 @@ pub struct Lifecycle {
     /// Something changed while an answer was awaited: beat again at once.
     again: bool,
     next_beat: Instant,
+    /// When the controller's registration is tried again.
+    controller_again: Instant,
     ended: bool,
 }
 
 impl Lifecycle {
-    pub fn new(registration: Registration, controller: ControllerLife) -> Lifecycle {
+    pub fn new(
+        registration: Option<Registration>,
+        controller: Option<ControllerLife>,
+    ) -> Lifecycle {
         Lifecycle {
             registration,
             controller,
@@ -94,6 +107,7 @@ impl Lifecycle {
             in_flight: false,
             again: false,
             next_beat: Instant::NEVER,
+            controller_again: Instant::NEVER,
             ended: false,
         }
     }
@@ -103,7 +117,9 @@ impl Lifecycle {
     }
 
     fn register(&mut self, out: &mut Outbox) {
-        let r = &self.registration;
+        let Some(r) = &self.registration else {
+            return;
+        };
         let request = BrokerRegistrationRequest {
             broker_id: r.broker_id,
             cluster_id: r.cluster_id.clone().into(),
@@ -119,14 +135,17 @@ impl Lifecycle {
     }
 
     fn beat(&mut self, now: Now, out: &mut Outbox) {
-        if self.in_flight || self.epoch < 0 {
-            self.again = self.in_flight;
+        let Some(registration) = self.registration.as_ref().filter(|_| self.epoch >= 0) else {
+            return;
+        };
+        if self.in_flight {
+            self.again = true;
             return;
         }
         self.again = false;
-        self.next_beat = now.mono + self.registration.heartbeat_interval;
+        self.next_beat = now.mono + registration.heartbeat_interval;
         let request = BrokerHeartbeatRequest {
-            broker_id: self.registration.broker_id,
+            broker_id: registration.broker_id,
             broker_epoch: self.epoch,
             current_metadata_offset: self.published.0,
             want_fence: !self.logs_loaded,
@@ -138,22 +157,15 @@ impl Lifecycle {
 
     fn ask(&mut self, out: &mut Outbox, request: ControllerRequest) {
         self.in_flight = true;
-        out.post(Post::Quorum(QuorumEvent::Request {
-            origin: Origin::Lifecycle,
-            context: RequestContext {
-                version: request.api_key().max_version(),
-                forwarded: true,
-                ..RequestContext::default()
-            },
-            request: Box::new(request),
-        }));
+        let ask = Box::new(Ask::own(Origin::Lifecycle, request));
+        out.post(ToControllerEvent::Ask(ask));
     }
 
     fn on_registered(&mut self, answer: &BrokerRegistrationResponse, now: Now, out: &mut Outbox) {
         self.in_flight = false;
         if answer.error_code != 0 {
             self.complain("registration", answer.error_code);
-            self.next_beat = now.mono + self.registration.heartbeat_interval;
+            self.next_beat = now.mono + self.interval();
             return;
         }
         self.epoch = answer.broker_epoch;
@@ -196,6 +208,32 @@ impl Lifecycle {
         }
     }
 
+    fn interval(&self) -> Duration {
+        let registration = self.registration.as_ref();
+        registration.map_or(Duration::MAX, |r| r.heartbeat_interval)
+    }
+
+    /// Nothing has to be handed over: a controller that is no broker, or a broker that was never registered.
+    fn stop(&mut self, now: Now, out: &mut Outbox) {
+        self.stopping = true;
+        self.state = LifeState::Leaving;
+        if self.epoch < 0 {
+            self.state = LifeState::Gone;
+            return out.post(Post::Left);
+        }
+        self.beat(now, out);
+    }
+
+    fn register_controller(&mut self, now: Now, out: &mut Outbox) {
+        if let Some(controller) = &mut self.controller {
+            controller.register(out);
+            self.controller_again = match controller.is_wanting() {
+                true => now.mono + CONTROLLER_AGAIN_AFTER,
+                false => Instant::NEVER,
+            };
+        }
+    }
+
     fn complain(&self, what: &str, code: i16) {
         let name = ErrorCode::from_code(code).map_or("an unknown error", ErrorCode::name);
         warn!("the controller refused the {what}: {name}");
@@ -208,13 +246,21 @@ impl Mailbox for Lifecycle {
     fn step(&mut self, event: LifecycleEvent, now: Now, out: &mut Outbox) {
         match event {
             LifecycleEvent::ControllerReady => {
-                self.controller.register(out);
-                if self.state == LifeState::Starting {
+                self.register_controller(now, out);
+                if self.state == LifeState::Starting && !self.in_flight {
                     self.register(out);
                 }
             }
             LifecycleEvent::Registered(answer) => self.on_registered(&answer, now, out),
             LifecycleEvent::Beaten(answer) => self.on_beaten(&answer, now, out),
+            LifecycleEvent::ControllerRegistered(code) => {
+                if let Some(controller) = &mut self.controller {
+                    controller.on_registered(code);
+                    if controller.is_wanting() {
+                        self.controller_again = now.mono + CONTROLLER_AGAIN_AFTER;
+                    }
+                }
+            }
             LifecycleEvent::Published(offset) => {
                 self.published = offset;
                 let waited_for = offset >= self.registered_at_offset;
@@ -229,20 +275,23 @@ impl Mailbox for Lifecycle {
             }
             LifecycleEvent::LogsLoaded => {
                 self.logs_loaded = true;
+                if self.registration.is_none() {
+                    out.post(Post::Unfenced);
+                }
                 if matches!(self.state, LifeState::CatchingUp | LifeState::Fenced) {
                     self.beat(now, out);
                 }
             }
             LifecycleEvent::Ended => self.ended = true,
-            LifecycleEvent::Stop => {
-                self.stopping = true;
-                self.state = LifeState::Leaving;
-                self.beat(now, out);
-            }
+            LifecycleEvent::Stop => self.stop(now, out),
         }
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
+        if self.controller_again <= now.mono {
+            self.controller_again = Instant::NEVER;
+            self.register_controller(now, out);
+        }
         if now.mono < self.next_beat {
             return;
         }
@@ -255,7 +304,7 @@ impl Mailbox for Lifecycle {
     }
 
     fn deadline(&self) -> Instant {
-        self.next_beat
+        self.next_beat.min(self.controller_again)
     }
 
     fn is_finished(&self) -> bool {

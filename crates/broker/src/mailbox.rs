@@ -13,6 +13,7 @@ use crate::lifecycle::LifecycleEvent;
 use crate::peers::PeerCall;
 use crate::publisher::MetadataEvent;
 use crate::quorum::QuorumEvent;
+use crate::to_controller::ToControllerEvent;
 
 /// A synchronous owner of state: events in, effects out, time as an argument.
 pub trait Mailbox {
@@ -39,6 +40,7 @@ pub enum Post {
     Metadata(MetadataEvent),
     Groups(GroupsEvent),
     Lifecycle(LifecycleEvent),
+    ToController(ToControllerEvent),
     Chore(Chore),
     Cleaner(CleanerEvent),
     Followers(FollowersEvent),

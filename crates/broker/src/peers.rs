@@ -23,6 +23,7 @@ use crate::broker::Broker;
 use crate::followers::FollowersEvent;
 use crate::mailbox::Post;
 use crate::quorum::QuorumEvent;
+use crate::to_controller::ToControllerEvent;
 
 /// Calls that may wait or be under way on one connection; more are [`Unanswered::Overloaded`].
 pub const CALLS_MAX: usize = 1000;
@@ -112,6 +113,7 @@ impl<R: Request + Send> PeerRequest for R {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
     Quorum,
+    ToController,
     Followers,
 }
 
@@ -174,6 +176,11 @@ impl Answered {
         Answered { version, frame }
     }
 
+    /// The response's body, undecoded.
+    pub fn body(self, api: ApiKey) -> Result<Bytes, Unanswered> {
+        call::body(self.frame, api, self.version).map_err(|_| Unanswered::Malformed)
+    }
+
     /// The response to the `R` that was sent.
     pub fn decode<R: Request>(self) -> Result<R::Response, Unanswered> {
         call::decode::<R>(self.frame, self.version).map_err(|_| Unanswered::Malformed)
@@ -216,6 +223,7 @@ impl PeerAnswer {
     pub fn into_post(self) -> Post {
         match self.asker {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
+            Asker::ToController => Post::ToController(ToControllerEvent::Answered(self)),
             Asker::Followers => Post::Followers(FollowersEvent::Answered(self)),
         }
     }

@@ -7,9 +7,9 @@ use milena_protocol::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, InitProducerIdResponse,
 };
 
+use crate::ask::Origin;
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
-use crate::quorum::{Origin, QuorumEvent};
 
 /// Producers that may wait for the next block.
 const WAITING_MAX: usize = 10_000;
@@ -36,22 +36,16 @@ pub(crate) fn answer_with_fresh(broker: &Broker, to: ReplyTo, out: &mut Outbox) 
     }
     ids.waiting.push_back(to);
     if !std::mem::replace(&mut ids.asked, true) {
-        out.post(ask(broker));
+        ask(broker, out);
     }
 }
 
-fn ask(broker: &Broker) -> QuorumEvent {
-    QuorumEvent::Request {
-        origin: Origin::ProducerIds,
-        request: Box::new(
-            AllocateProducerIdsRequest {
-                broker_id: broker.node().0,
-                broker_epoch: broker.broker_epoch(),
-            }
-            .into(),
-        ),
-        context: broker.internal_context(0),
-    }
+fn ask(broker: &Broker, out: &mut Outbox) {
+    let request = AllocateProducerIdsRequest {
+        broker_id: broker.node().0,
+        broker_epoch: broker.broker_epoch(),
+    };
+    broker.ask_controller(Origin::ProducerIds, request, out);
 }
 
 /// A block came, or was refused.
@@ -76,7 +70,7 @@ pub(crate) fn on_block(broker: &Broker, block: &AllocateProducerIdsResponse, out
     }
     if !ids.waiting.is_empty() {
         ids.asked = true;
-        out.post(ask(broker));
+        ask(broker, out);
     }
 }
 

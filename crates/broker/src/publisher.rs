@@ -15,6 +15,7 @@ use milena_protocol::assign_replicas_to_dirs_request as assign;
 use milena_replica::{Assignment, Partition};
 use tracing::{error, info, warn};
 
+use crate::ask::Origin;
 use crate::broker::{Broker, Hosted};
 use crate::cleaner::CleanerEvent;
 use crate::ctx::Outbox;
@@ -24,7 +25,7 @@ use crate::housekeeping::Chore;
 use crate::insync::InSyncEvent;
 use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::{Mailbox, Post};
-use crate::quorum::{Origin, QuorumEvent};
+use crate::quorum::QuorumEvent;
 use crate::topic_rules;
 use crate::topics;
 
@@ -199,11 +200,7 @@ impl Publisher {
                 }],
             }],
         };
-        out.post(Post::Quorum(QuorumEvent::Request {
-            origin: Origin::Nobody,
-            request: Box::new(request.into()),
-            context: self.broker.internal_context(0),
-        }));
+        self.broker.ask_controller(Origin::Nobody, request, out);
     }
 
     fn unassign(

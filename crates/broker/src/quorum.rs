@@ -4,74 +4,42 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use milena_base::{Epoch, Instant, Now, Offset};
-use milena_controller::{
-    Controller, ControllerAnswer, ControllerRequest, Decision, RECORDS_PER_BATCH_MAX,
-    RequestContext,
-};
+use milena_base::{Epoch, ErrorCode, Instant, Now, Offset};
+use milena_controller::{Controller, ControllerAnswer, Decision, RECORDS_PER_BATCH_MAX};
 use milena_image::{Image, Loader, Provenance, VersionedRecord};
-use milena_net::Frame;
-use milena_protocol::{
-    DescribeQuorumRequest, MetadataRecord, alter_configs_response,
-    incremental_alter_configs_response,
-};
+use milena_protocol::MetadataRecord;
 use milena_raft::{
-    Effect, Event, Fault, MetadataBatch, NotAppended, Raft, RaftRequest, RaftResponse, Retention,
-    SnapshotId, SnapshotPolicy, walk,
+    Effect, Event, Fault, LeaderAndEpoch, MetadataBatch, NotAppended, Raft, RaftResponse,
+    Retention, SnapshotId, SnapshotPolicy, walk,
 };
 use tracing::{error, info};
 
+use crate::ask::{Ask, Wanted, deliver};
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
 use crate::housekeeping::Chore;
-use crate::insync::InSyncEvent;
-use crate::lifecycle::LifecycleEvent;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
 use crate::peers::PeerAnswer;
-use crate::producer_ids;
 use crate::publisher::MetadataEvent;
 use crate::raft_calls::RaftCalls;
+use crate::to_controller::{ActiveController, ToControllerEvent};
 
 /// Committed batches are read in pieces of this size.
 const READ_BYTES: usize = 1024 * 1024;
+/// How long a stop waits for another voter to take over.
+const STOP_MAX: Duration = Duration::from_secs(5);
 /// Events that may go before a flush that is wanted: one fsync serves them all.
 const EVENTS_BEFORE_FLUSH_MAX: u32 = 64;
-
-/// Who asked the controller.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    Client(ReplyTo),
-    /// With the resources that the broker itself refused.
-    IncrementalAlterConfigs(
-        ReplyTo,
-        Vec<incremental_alter_configs_response::AlterConfigsResourceResponse>,
-    ),
-    AlterConfigs(
-        ReplyTo,
-        Vec<alter_configs_response::AlterConfigsResourceResponse>,
-    ),
-    Lifecycle,
-    ProducerIds,
-    InSync,
-    /// The answer is not looked at: the committed records tell.
-    Nobody,
-}
 
 /// What the mailbox is told.
 #[derive(Debug)]
 pub enum QuorumEvent {
-    Request {
-        origin: Origin,
-        request: Box<ControllerRequest>,
-        context: RequestContext,
-    },
-    DescribeQuorum {
-        to: ReplyTo,
-        request: DescribeQuorumRequest,
-    },
+    /// For the active controller, or for this node's replica of the quorum.
+    Ask(Box<Ask>),
     /// What became of a request to another voter.
     Answered(PeerAnswer),
     /// The publisher's view at an offset, for a snapshot.
@@ -82,7 +50,7 @@ pub enum QuorumEvent {
 }
 
 struct Parked {
-    origin: Origin,
+    ask: Box<Ask>,
     answer: ControllerAnswer,
 }
 
@@ -93,14 +61,12 @@ pub struct Quorum {
     controller: Controller,
     /// The epoch in which this node's controller is active.
     active: Option<Epoch>,
-    /// Committed metadata, as the controller starts from.
-    committed: Loader,
+    /// Committed metadata up to `next`, until the publisher's view has come as far: a controller starts from it.
+    committed: Option<Loader>,
     /// Next committed offset to hand on.
     next: Offset,
     /// Answers by the offset that has to be committed: everything below.
     parked: BTreeMap<Offset, Vec<Parked>>,
-    /// Requests that came before a controller was active.
-    early: Vec<(Origin, ControllerRequest, RequestContext)>,
     asked: BTreeMap<u64, ReplyTo>,
     next_token: u64,
     /// Requests under way to other voters.
@@ -113,7 +79,8 @@ pub struct Quorum {
     flush_wanted: bool,
     events_since_flush: u32,
     caught_up: bool,
-    stopping: bool,
+    /// When a stop no longer waits for the others.
+    stop_at: Option<Instant>,
     finished: bool,
 }
 
@@ -122,6 +89,8 @@ pub struct QuorumParts {
     pub raft: Raft,
     pub opening: Vec<Effect>,
     pub controller: Controller,
+    /// Whether this node may become the active controller.
+    pub is_controller: bool,
     /// Directory of `__cluster_metadata-0`.
     pub dir: PathBuf,
     pub snapshots: SnapshotPolicy,
@@ -136,10 +105,9 @@ impl Quorum {
             raft: parts.raft,
             controller: parts.controller,
             active: None,
-            committed: Loader::default(),
+            committed: parts.is_controller.then(Loader::default),
             next: Offset::ZERO,
             parked: BTreeMap::new(),
-            early: Vec::new(),
             asked: BTreeMap::new(),
             next_token: 0,
             calls: RaftCalls::default(),
@@ -150,7 +118,7 @@ impl Quorum {
             flush_wanted: false,
             events_since_flush: 0,
             caught_up: false,
-            stopping: false,
+            stop_at: None,
             finished: false,
         };
         let done = quorum.carry_out(parts.opening, now, out);
@@ -181,12 +149,9 @@ impl Quorum {
                 }
                 Effect::Answer { token, response } => self.answer_quorum(token, response, out),
                 Effect::Leader(leader) => {
-                    let id = leader.leader.map_or(-1, |id| id.0);
-                    info!(leader = id, epoch = leader.epoch.0, "quorum");
-                    self.broker.set_active_controller(id);
-                    if self.active.is_some_and(|epoch| epoch != leader.epoch) {
-                        self.step_down(leader.leader.map(|id| id.0), out);
-                    }
+                    let (id, role) = (leader.leader.map_or(-1, |id| id.0), self.raft.role_name());
+                    info!(leader = id, epoch = leader.epoch.0, role, "quorum");
+                    self.on_leader(leader, out);
                 }
                 Effect::Committed { high_watermark } => {
                     self.broker.set_kraft_version(self.raft.kraft_version());
@@ -204,15 +169,90 @@ impl Quorum {
         write_quorum_state(&*self.broker.dirs.disk, &self.dir, bytes)
     }
 
-    /// This node's controller is active no more. In a quorum of one that happens only on the way out: otherwise
-    /// nobody would be left to lead, and the committed view has been given to the controller.
+    /// Another leader, or none: requests of this node go elsewhere, or wait.
+    fn on_leader(&mut self, leader: LeaderAndEpoch, out: &mut Outbox) {
+        let me = self.broker.node();
+        let id = leader.leader.map_or(-1, |id| id.0);
+        self.broker.set_active_controller(id);
+        let goes_on = self.active == Some(leader.epoch) && leader.leader == Some(me);
+        if self.active.is_some() && !goes_on {
+            self.step_down(leader.leader.map(|id| id.0), out);
+        }
+        if leader.leader == Some(me) {
+            // Told when the controller is active.
+            return;
+        }
+        let peer = leader.leader.and_then(|_| self.raft.leader_peer());
+        let active = peer.map(|peer| ActiveController {
+            node: peer.id,
+            host: peer.host,
+            port: peer.port,
+        });
+        out.post(ToControllerEvent::Active(active));
+    }
+
+    /// This node's controller is active no more. What waits for records to be committed is asked again of the next one,
+    /// or refused: whether they will be committed is the next leader's to know.
     fn step_down(&mut self, leader: Option<i32>, out: &mut Outbox) {
         self.active = None;
-        self.parked.clear();
         self.controller.on_resigned(leader);
-        if !self.stopping {
-            let why = "the only voter of the quorum lost its leadership".to_owned();
-            out.post(Post::Halt(why));
+        let parked = std::mem::take(&mut self.parked);
+        for waiting in parked.into_values().flatten() {
+            self.pass_on(waiting.ask, out);
+        }
+    }
+
+    /// What this node's controller can't answer.
+    fn pass_on(&self, ask: Box<Ask>, out: &mut Outbox) {
+        if ask.travels && self.stop_at.is_none() {
+            return out.post(ToControllerEvent::Ask(ask));
+        }
+        match ask.reply_to().and_then(|to| Some((to, to.envelope?))) {
+            Some((to, envelope)) => {
+                let frame = envelope.refused(ErrorCode::NotController);
+                out.replies.push((to, frame));
+            }
+            None => ask.refuse(&self.broker, ErrorCode::NotController, out),
+        }
+    }
+
+    /// Committed metadata up to `next`: what the publisher shows, and the log's batches after it.
+    fn committed(&mut self, out: &mut Outbox) -> Result<Loader, Fault> {
+        if let Some(loader) = self.committed.take() {
+            return Ok(loader);
+        }
+        let image = Image::clone(&self.broker.image());
+        let mut at = image.provenance.offset + 1;
+        if at < self.raft.log().start_offset() {
+            let why = "the published metadata is older than the log";
+            out.post(Post::Halt(why.to_owned()));
+            return Err(Fault::corrupt(why));
+        }
+        let mut loader = Loader::new(image);
+        while at < self.next {
+            let from = at;
+            for batch in walk(self.raft.log().read(at, READ_BYTES)?) {
+                let batch = batch?;
+                if batch.last_offset >= self.next {
+                    break;
+                }
+                at = batch.last_offset + 1;
+                let records = decode(&batch.values)?;
+                let loaded = loader.load_batch(&records, provenance(&batch));
+                loaded.map_err(|why| Fault::corrupt(why.to_string()))?;
+            }
+            if at == from {
+                return Err(Fault::corrupt("a committed batch can't be read"));
+            }
+        }
+        Ok(loader)
+    }
+
+    /// The publisher has caught up: the second copy of the metadata goes.
+    fn forget_committed(&mut self) {
+        let caught_up = self.caught_up && self.broker.image().provenance.offset + 1 >= self.next;
+        if caught_up && self.next > Offset::ZERO {
+            self.committed = None;
         }
     }
 
@@ -254,13 +294,9 @@ impl Quorum {
         out: &mut Outbox,
     ) -> Result<(), Fault> {
         let records = decode(&batch.values)?;
-        let last = Provenance {
-            offset: batch.last_offset,
-            epoch: batch.epoch,
-            timestamp: batch.append_timestamp,
-        };
-        if self.active.is_none() {
-            let loaded = self.committed.load_batch(&records, last);
+        let last = provenance(&batch);
+        if let Some(committed) = &mut self.committed {
+            let loaded = committed.load_batch(&records, last);
             loaded.map_err(|why| Fault::corrupt(why.to_string()))?;
         }
         if self.snapshots.loaded(batch.bytes as u64, now.mono) && !self.snapshot_under_way {
@@ -295,8 +331,10 @@ impl Quorum {
             epoch: id.epoch,
             timestamp: milena_raft::last_contained_log_timestamp(self.raft.log(), id)?,
         };
-        let loaded = self.committed.load_snapshot(records.clone(), last);
-        loaded.map_err(|why| Fault::corrupt(why.to_string()))?;
+        if let Some(committed) = &mut self.committed {
+            let loaded = committed.load_snapshot(records.clone(), last);
+            loaded.map_err(|why| Fault::corrupt(why.to_string()))?;
+        }
         self.next = id.offset;
         info!(offset = id.offset.0, "loaded a metadata snapshot");
         out.post(MetadataEvent::Snapshot { records, last });
@@ -305,44 +343,59 @@ impl Quorum {
 
     fn activate(&mut self, epoch: Epoch, now: Now, out: &mut Outbox) -> Result<(), Fault> {
         self.active = Some(epoch);
-        let image = self.committed.image().clone();
+        let committed = self.committed(out)?;
+        let image = committed.image().clone();
         let next = self.raft.log().end_offset();
-        let in_transaction = self.committed.in_transaction();
-        // From here on the controller's own image is the newest: the second copy goes.
-        self.committed = Loader::default();
+        let in_transaction = committed.in_transaction();
         self.controller.set_kraft_version(self.raft.kraft_version());
         let decision = self
             .controller
             .on_elected(epoch.0, image, in_transaction, next, now);
         self.append(decision, None, now, out)?;
-        for (origin, request, context) in std::mem::take(&mut self.early) {
-            self.ask(origin, request, context, now, out)?;
-        }
-        out.post(LifecycleEvent::ControllerReady);
+        out.post(ToControllerEvent::Active(Some(ActiveController {
+            node: self.broker.node(),
+            host: String::new(),
+            port: 0,
+        })));
         Ok(())
     }
 
-    fn ask(
-        &mut self,
-        origin: Origin,
-        request: ControllerRequest,
-        context: RequestContext,
-        now: Now,
-        out: &mut Outbox,
-    ) -> Result<(), Fault> {
-        if self.active.is_none() {
-            self.early.push((origin, request, context));
-            return Ok(());
+    fn ask(&mut self, ask: Box<Ask>, now: Now, out: &mut Outbox) -> Result<(), Fault> {
+        match &ask.wanted {
+            Wanted::Controller(..) if self.active.is_none() => {
+                self.pass_on(ask, out);
+                Ok(())
+            }
+            Wanted::Controller(request, context) => {
+                let decision = self.controller.handle(request, context, now);
+                self.append(decision, Some(ask), now, out)
+            }
+            Wanted::Quorum(_) => self.ask_quorum(*ask, now, out),
         }
-        let decision = self.controller.handle(&request, &context, now);
-        self.append(decision, Some(origin), now, out)
+    }
+
+    fn ask_quorum(&mut self, ask: Ask, now: Now, out: &mut Outbox) -> Result<(), Fault> {
+        let (Some(to), Wanted::Quorum(request)) = (ask.reply_to(), ask.wanted) else {
+            return Ok(());
+        };
+        let token = self.next_token;
+        self.next_token += 1;
+        self.asked.insert(token, to);
+        let event = Event::Request {
+            token,
+            version: to.version,
+            request,
+        };
+        let mut effects = Vec::new();
+        self.raft.step(event, now, &mut effects)?;
+        self.carry_out(effects, now, out)
     }
 
     /// Appends a decision's records, replays them, and parks its answer until they are committed.
     fn append(
         &mut self,
         decision: Decision,
-        origin: Option<Origin>,
+        ask: Option<Box<Ask>>,
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Fault> {
@@ -354,26 +407,32 @@ impl Quorum {
             .records
             .chunks(batch_max.min(decision.records.len().max(1)))
         {
-            self.append_batch(records, now, out)?;
+            if !self.append_batch(records, now, out)? {
+                if let Some(ask) = ask {
+                    self.pass_on(ask, out);
+                }
+                return Ok(());
+            }
         }
         self.controller.batch_end(self.raft.log().end_offset());
-        if let (Some(origin), Some(answer)) = (origin, decision.answer) {
+        if let (Some(ask), Some(answer)) = (ask, decision.answer) {
             let until = self.raft.log().end_offset();
-            let parked = Parked { origin, answer };
+            let parked = Parked { ask, answer };
             self.parked.entry(until).or_default().push(parked);
             self.release(out);
         }
         Ok(())
     }
 
+    /// False where this node's controller is active no more.
     fn append_batch(
         &mut self,
         records: &[VersionedRecord],
         now: Now,
         out: &mut Outbox,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let Some(epoch) = self.active else {
-            return Err(Fault::corrupt("a decision without an active controller"));
+            return Ok(false);
         };
         let values: Result<Vec<Bytes>, _> = records
             .iter()
@@ -393,9 +452,11 @@ impl Quorum {
             Err(other) => {
                 error!("the controller's records were not appended: {other:?}");
                 self.step_down(None, out);
+                self.raft.step(Event::Resign(epoch), now, &mut effects)?;
             }
         }
-        self.carry_out(effects, now, out)
+        self.carry_out(effects, now, out)?;
+        Ok(self.active.is_some())
     }
 
     /// Sends the answers whose records are committed.
@@ -408,16 +469,22 @@ impl Quorum {
                 return;
             }
             for parked in entry.remove() {
-                answer(&self.broker, parked, out);
+                deliver(&self.broker, parked.ask.origin, parked.answer, out);
             }
         }
     }
 
     fn answer_quorum(&mut self, token: u64, response: RaftResponse, out: &mut Outbox) {
-        if let (Some(to), RaftResponse::DescribeQuorum(body)) =
-            (self.asked.remove(&token), response)
-        {
-            out.reply(to, &body);
+        let Some(to) = self.asked.remove(&token) else {
+            return;
+        };
+        match response {
+            RaftResponse::Vote(body) => out.reply(to, &body),
+            RaftResponse::BeginQuorumEpoch(body) => out.reply(to, &body),
+            RaftResponse::EndQuorumEpoch(body) => out.reply(to, &body),
+            RaftResponse::Fetch(body) => out.reply(to, &body),
+            RaftResponse::FetchSnapshot(body) => out.reply(to, &body),
+            RaftResponse::DescribeQuorum(body) => out.reply(to, &body),
         }
     }
 
@@ -453,22 +520,7 @@ impl Quorum {
     fn handle(&mut self, event: QuorumEvent, now: Now, out: &mut Outbox) -> Result<(), Fault> {
         let mut effects = Vec::new();
         match event {
-            QuorumEvent::Request {
-                origin,
-                request,
-                context,
-            } => self.ask(origin, *request, context, now, out)?,
-            QuorumEvent::DescribeQuorum { to, request } => {
-                let token = self.next_token;
-                self.next_token += 1;
-                self.asked.insert(token, to);
-                let event = Event::Request {
-                    token,
-                    version: to.version,
-                    request: RaftRequest::DescribeQuorum(request),
-                };
-                self.raft.step(event, now, &mut effects)?;
-            }
+            QuorumEvent::Ask(ask) => self.ask(ask, now, out)?,
             QuorumEvent::Answered(answer) => {
                 if let Some(event) = self.calls.answered(answer) {
                     self.raft.step(event, now, &mut effects)?;
@@ -483,7 +535,7 @@ impl Quorum {
                 self.retention.clean(self.raft.log_mut(), now)?;
             }
             QuorumEvent::Stop => {
-                self.stopping = true;
+                self.stop_at = Some(now.mono + STOP_MAX);
                 self.raft.step(Event::Stop, now, &mut effects)?;
             }
         }
@@ -494,50 +546,23 @@ impl Quorum {
         let mut effects = Vec::new();
         self.raft.step(Event::Tick, now, &mut effects)?;
         self.carry_out(effects, now, out)?;
-        if self.active.is_some() {
-            while let Some(decision) = self.controller.tick(now) {
-                self.append(decision, None, now, out)?;
-            }
+        while self.active.is_some()
+            && let Some(decision) = self.controller.tick(now)
+        {
+            self.append(decision, None, now, out)?;
+        }
+        if self.stop_at.is_some_and(|at| at <= now.mono) {
+            self.finished = true;
         }
         self.flush_if_wanted(now, out)
     }
 }
 
-/// Sends an answer to whoever asked.
-fn answer(broker: &Broker, parked: Parked, out: &mut Outbox) {
-    let Parked { origin, answer } = parked;
-    match (origin, answer) {
-        (Origin::Client(to), answer) => {
-            let encode = |w: &mut milena_protocol::Writer| answer.encode(w, to.version);
-            let frame = Frame::response_with(to.api, to.version, to.correlation_id, encode);
-            let frame = frame.unwrap_or_else(|why| panic!("{:?} v{}: {why}", to.api, to.version));
-            out.replies.push((to, frame));
-        }
-        (
-            Origin::IncrementalAlterConfigs(to, refused),
-            ControllerAnswer::IncrementalAlterConfigs(mut body),
-        ) => {
-            body.responses.extend(refused);
-            out.reply(to, &body);
-        }
-        (Origin::AlterConfigs(to, refused), ControllerAnswer::AlterConfigs(mut body)) => {
-            body.responses.extend(refused);
-            out.reply(to, &body);
-        }
-        (Origin::Lifecycle, ControllerAnswer::BrokerRegistration(body)) => {
-            out.post(LifecycleEvent::Registered(Box::new(body)));
-        }
-        (Origin::Lifecycle, ControllerAnswer::BrokerHeartbeat(body)) => {
-            out.post(LifecycleEvent::Beaten(Box::new(body)));
-        }
-        (Origin::ProducerIds, ControllerAnswer::AllocateProducerIds(body)) => {
-            producer_ids::on_block(broker, &body, out);
-        }
-        (Origin::InSync, ControllerAnswer::AlterPartition(body)) => {
-            out.post(InSyncEvent::Answered(Box::new(body)));
-        }
-        // An answer of another kind than its request is not made.
-        (_, _) => {}
+fn provenance(batch: &MetadataBatch) -> Provenance {
+    Provenance {
+        offset: batch.last_offset,
+        epoch: batch.epoch,
+        timestamp: batch.append_timestamp,
     }
 }
 
@@ -551,6 +576,9 @@ impl Mailbox for Quorum {
     type Event = QuorumEvent;
 
     fn step(&mut self, event: QuorumEvent, now: Now, out: &mut Outbox) {
+        if self.committed.is_some() {
+            self.forget_committed();
+        }
         let mut done = self.handle(event, now, out);
         self.events_since_flush += 1;
         if self.events_since_flush >= EVENTS_BEFORE_FLUSH_MAX {
@@ -572,7 +600,8 @@ impl Mailbox for Quorum {
             Some(_) => self.controller.next_deadline(),
             None => Instant::NEVER,
         };
-        self.raft.deadline().min(controller)
+        let stop = self.stop_at.unwrap_or(Instant::NEVER);
+        self.raft.deadline().min(controller).min(stop)
     }
 
     fn is_finished(&self) -> bool {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub inter_broker_listener: String,
     /// `controller.quorum.request.timeout.ms`.
     pub quorum_request_timeout: Duration,
+    /// `broker.session.timeout.ms`.
+    pub broker_session_timeout: Duration,
     /// `replica.fetch.backoff.ms`.
     pub replica_fetch_backoff: Duration,
     /// `replica.socket.timeout.ms`.

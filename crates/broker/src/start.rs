@@ -37,6 +37,7 @@ use crate::publisher::Publisher;
 use crate::quorum::{Quorum, QuorumParts};
 use crate::settings::{ListenerSettings, Settings};
 use crate::throttle::Windows;
+use crate::to_controller::ToController;
 
 /// Values of `replica.selector.class`; without one all read at the leader.
 const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
@@ -65,6 +66,7 @@ pub struct Parts {
     pub publisher: Publisher,
     pub groups: Groups,
     pub lifecycle: Lifecycle,
+    pub to_controller: ToController,
     pub housekeeper: Housekeeper,
     pub cleaner: Cleaner,
     pub followers: Followers,
@@ -89,7 +91,6 @@ pub fn start(
     now: Now,
     out: &mut Outbox,
 ) -> Result<Parts, StartError> {
-    check_roles(&config)?;
     check_selector(&config)?;
     let mut prng = Prng::new(seed);
     let owned = own_dirs(&config, &disk, &mut prng, now)?;
@@ -133,6 +134,7 @@ pub fn start(
         raft,
         opening,
         controller,
+        is_controller: config.is_controller(),
         dir: metadata_dir,
         snapshots,
         retention,
@@ -142,7 +144,8 @@ pub fn start(
         quorum,
         publisher: Publisher::new(broker.clone(), prng.fork()),
         groups: groups(&config, &broker, &mut prng),
-        lifecycle: Lifecycle::new(registration, controller_life(&config, &broker, &mut prng)),
+        lifecycle: lifecycle(&config, &broker, registration, &mut prng),
+        to_controller: ToController::new(broker.clone()),
         housekeeper: Housekeeper::new(broker.clone(), now),
         cleaner: Cleaner::new(broker.clone(), prng.fork(), now),
         followers: Followers::new(broker.clone()),
@@ -159,23 +162,6 @@ fn check_selector(config: &NodeConfig) -> Result<(), StartError> {
             "replica.selector.class={other}: the selectors here are {RACK_SELECTOR} and {LEADER_SELECTOR}"
         )),
     }
-}
-
-/// What is built so far: broker and controller in one, this node the only voter.
-fn check_roles(config: &NodeConfig) -> Result<(), StartError> {
-    if !(config.is_broker() && config.is_controller()) {
-        return refuse(
-            "process.roles must be broker,controller: nodes with one role alone are not built yet",
-        );
-    }
-    let me = config.node_id();
-    let others = config.voters().iter().any(|voter| voter.id != me);
-    if others {
-        return refuse(format!(
-            "controller.quorum.voters names nodes other than {me}: quorums of several voters are not built yet"
-        ));
-    }
-    Ok(())
 }
 
 struct Owned {
@@ -317,6 +303,7 @@ fn settings(config: &NodeConfig, bound: &Bound, cluster_id: &str) -> Settings {
         listeners: listeners(config, bound),
         inter_broker_listener: config.inter_broker_listener().to_owned(),
         quorum_request_timeout: ms(i64::from(config.quorum_request_timeout_ms())),
+        broker_session_timeout: ms(i64::from(config.int("broker.session.timeout.ms"))),
         replica_fetch_backoff: ms(i64::from(config.replica_fetch_backoff_ms())),
         replica_socket_timeout: ms(i64::from(config.replica_socket_timeout_ms())),
         replica_fetch_bytes_max: config.replica_fetch_max_bytes(),
@@ -435,6 +422,19 @@ fn features() -> Vec<Feature> {
     .collect()
 }
 
+fn lifecycle(
+    config: &NodeConfig,
+    broker: &Broker,
+    registration: Registration,
+    prng: &mut Prng,
+) -> Lifecycle {
+    let controller = controller_life(config, broker, prng);
+    Lifecycle::new(
+        config.is_broker().then_some(registration),
+        config.is_controller().then_some(controller),
+    )
+}
+
 fn controller_life(config: &NodeConfig, broker: &Broker, prng: &mut Prng) -> ControllerLife {
     let controllers = broker.settings().listeners.iter();
     let mine = controllers.filter(|l| l.kind == ListenerKind::Controller);
@@ -471,13 +471,23 @@ fn raft_config(config: &NodeConfig, settings: &Settings, owned: &Owned) -> RaftC
         raft.listener = first.clone();
     }
     raft.static_voters = static_voters(config.voters(), &raft.listener);
-    raft.bootstrap = config.bootstrap_servers().to_vec();
+    raft.bootstrap = bootstrap(config);
     raft.election_timeout = ms(config.quorum_election_timeout_ms());
     raft.fetch_timeout = ms(config.quorum_fetch_timeout_ms());
     raft.election_backoff_max = ms(config.quorum_election_backoff_max_ms());
     raft.request_timeout = ms(config.quorum_request_timeout_ms());
     raft.retry_backoff = ms(config.quorum_retry_backoff_ms());
     raft
+}
+
+/// Whom to ask where no leader is known: the servers that are named for it, and the static voters.
+fn bootstrap(config: &NodeConfig) -> Vec<(String, u16)> {
+    let others = config.voters().iter();
+    let others = others.filter(|voter| voter.id != config.node_id());
+    let others = others.map(|v| (v.host.clone(), v.port));
+    let mut servers = config.bootstrap_servers().to_vec();
+    servers.extend(others);
+    servers
 }
 
 fn static_voters(voters: &[ConfiguredVoter], listener: &str) -> VoterSet {

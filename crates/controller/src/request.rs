@@ -1,5 +1,7 @@
 //! What the controller is asked, and what it answers: the protocol's own structures.
 
+use bytes::Bytes;
+use milena_base::ErrorCode;
 use milena_protocol::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterClientQuotasRequest,
     AlterClientQuotasResponse, AlterConfigsRequest, AlterConfigsResponse,
@@ -8,13 +10,16 @@ use milena_protocol::{
     ApiKey, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse, BrokerHeartbeatRequest,
     BrokerHeartbeatResponse, BrokerRegistrationRequest, BrokerRegistrationResponse,
     ControllerRegistrationRequest, ControllerRegistrationResponse, CreatePartitionsRequest,
-    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse, EncodeError,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DecodeError,
+    DeleteTopicsRequest, DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse,
+    EncodeError, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, Message, Request,
     UnregisterBrokerRequest, UnregisterBrokerResponse, UnregisterControllerRequest,
     UnregisterControllerResponse, UpdateFeaturesRequest, UpdateFeaturesResponse, Writer,
 };
+
+use crate::refusal::default_text;
+use crate::{Refusal, refuse};
 
 macro_rules! requests {
     ($($variant:ident $request:ident $response:ident,)*) => {
@@ -30,11 +35,28 @@ macro_rules! requests {
             pub fn api_key(&self) -> ApiKey {
                 match self { $(ControllerRequest::$variant(_) => $request::API_KEY,)* }
             }
+
+            /// Writes the body of the request.
+            pub fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+                match self { $(ControllerRequest::$variant(r) => r.encode(w, version),)* }
+            }
         }
 
         impl ControllerAnswer {
             pub fn api_key(&self) -> ApiKey {
                 match self { $(ControllerAnswer::$variant(_) => $request::API_KEY,)* }
+            }
+
+            /// Reads the body of a response; `None` for an API that the controller does not answer.
+            pub fn decode(
+                api: ApiKey,
+                body: Bytes,
+                version: i16,
+            ) -> Result<Option<ControllerAnswer>, DecodeError> {
+                Ok(Some(match api {
+                    $(ApiKey::$variant => $response::from_bytes(body, version)?.into(),)*
+                    _ => return Ok(None),
+                }))
             }
 
             /// Writes the body of the response.
@@ -102,4 +124,31 @@ pub struct RequestContext {
     pub client_id: String,
     /// Whether a broker passed it on (its own listeners' requests included), having checked what a broker checks.
     pub forwarded: bool,
+}
+
+impl ControllerRequest {
+    /// The answer that refuses it with one code, as Kafka words it. `version` is the request's.
+    pub fn refused(&self, code: ErrorCode, version: i16) -> ControllerAnswer {
+        let text = default_text(code);
+        let decision = refuse::all(self, &Refusal::new(code, text), version);
+        decision.answer.expect("a refusal answers")
+    }
+}
+
+impl ControllerAnswer {
+    /// Whether a broker's own request went to a node whose controller is not the active one.
+    pub fn is_not_controller(&self) -> bool {
+        let not_controller = ErrorCode::NotController.code();
+        let code = match self {
+            ControllerAnswer::BrokerRegistration(a) => a.error_code,
+            ControllerAnswer::BrokerHeartbeat(a) => a.error_code,
+            ControllerAnswer::ControllerRegistration(a) => a.error_code,
+            ControllerAnswer::AllocateProducerIds(a) => a.error_code,
+            ControllerAnswer::AlterPartition(a) => a.error_code,
+            ControllerAnswer::AssignReplicasToDirs(a) => a.error_code,
+            ControllerAnswer::CreateTopics(a) => a.topics.first().map_or(0, |t| t.error_code),
+            _ => 0,
+        };
+        code == not_controller
+    }
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use milena_protocol::{
-    DecodeError, EncodeError, Message, Reader, Request, RequestHeader, ResponseHeader, Str, Writer,
+    ApiKey, DecodeError, EncodeError, Message, Reader, Request, RequestHeader, ResponseHeader, Str,
+    Writer,
 };
 
 /// Encodes a request with its length prefix.
@@ -12,16 +13,29 @@ pub fn encode<R: Request>(
     correlation_id: i32,
     client_id: Option<Str>,
 ) -> Result<Bytes, EncodeError> {
-    let mut writer = Writer::new();
-    writer.i32(0);
     let header = RequestHeader {
         request_api_key: R::API_KEY.code(),
         request_api_version: version,
         correlation_id,
         client_id,
     };
-    header.encode(&mut writer, R::API_KEY.request_header_version(version))?;
-    request.encode(&mut writer, version)?;
+    encode_with(header, |w| request.encode(w, version))
+}
+
+/// As [`encode`], for a body that knows how to write itself.
+///
+/// # Panics
+/// Where the header's key is none of [`ApiKey`].
+pub fn encode_with(
+    header: RequestHeader,
+    body: impl FnOnce(&mut Writer) -> Result<(), EncodeError>,
+) -> Result<Bytes, EncodeError> {
+    let api = ApiKey::from_code(header.request_api_key).expect("a key that is known");
+    let version = header.request_api_version;
+    let mut writer = Writer::new();
+    writer.i32(0);
+    header.encode(&mut writer, api.request_header_version(version))?;
+    body(&mut writer)?;
     writer.patch_i32(0, (writer.wire_length() - 4) as i32);
     writer.into_bytes()
 }
@@ -36,4 +50,23 @@ pub fn decode<R: Request>(frame: Bytes, version: i16) -> Result<R::Response, Dec
     let mut reader = Reader::new(frame);
     ResponseHeader::decode(&mut reader, R::API_KEY.response_header_version(version))?;
     R::Response::decode(&mut reader, version)
+}
+
+/// The body of a response frame (without its length prefix) to a request of `api` sent at `version`.
+pub fn body(frame: Bytes, api: ApiKey, version: i16) -> Result<Bytes, DecodeError> {
+    let mut reader = Reader::new(frame);
+    ResponseHeader::decode(&mut reader, api.response_header_version(version))?;
+    Ok(reader.rest())
+}
+
+/// The header of a request frame (without its length prefix), and its body; `None` for an API that is not known.
+pub fn request(frame: Bytes) -> Result<Option<(ApiKey, RequestHeader, Bytes)>, DecodeError> {
+    let mut reader = Reader::new(frame.clone());
+    let (key, version) = (reader.i16()?, reader.i16()?);
+    let Some(api) = ApiKey::from_code(key).filter(|api| api.has_version(version)) else {
+        return Ok(None);
+    };
+    let mut reader = Reader::new(frame);
+    let header = RequestHeader::decode(&mut reader, api.request_header_version(version))?;
+    Ok(Some((api, header, reader.rest())))
 }

@@ -139,9 +139,11 @@ impl Task {
                 api: incoming.api,
                 version: incoming.version,
                 correlation_id: incoming.correlation_id,
+                envelope: None,
             },
             client_id: incoming.client_id.clone(),
             client_host: self.peer.address.ip(),
+            principal: None,
             listener: self.peer.listener,
             now: self.edge.clock.now(),
         };

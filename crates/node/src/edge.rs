@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use milena_broker::{
     Broker, Chore, CleanerEvent, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane,
     LifecycleEvent, MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent,
+    ToControllerEvent,
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,6 +23,7 @@ pub struct Senders {
     pub metadata: Sender<MetadataEvent>,
     pub groups: Sender<GroupsEvent>,
     pub lifecycle: Sender<LifecycleEvent>,
+    pub to_controller: Sender<ToControllerEvent>,
     pub chores: Sender<Chore>,
     pub cleaner: Sender<CleanerEvent>,
     pub followers: Sender<FollowersEvent>,
@@ -123,6 +125,7 @@ impl Edge {
             Post::Metadata(event) => send(senders.metadata.send(event)),
             Post::Groups(event) => send(senders.groups.send(event)),
             Post::Lifecycle(event) => send(senders.lifecycle.send(event)),
+            Post::ToController(event) => send(senders.to_controller.send(event)),
             Post::Chore(chore) => send(senders.chores.send(chore)),
             Post::Cleaner(event) => send(senders.cleaner.send(event)),
             Post::Followers(event) => send(senders.followers.send(event)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
     Chore, CleanerEvent, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind,
-    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent,
+    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -109,6 +109,7 @@ impl Node {
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
+        let (to_controller, to_controller_events) = channel();
         let (chores, chore_events) = channel();
         let (cleaner, cleaner_events) = channel();
         let (followers, follower_events) = channel();
@@ -122,6 +123,7 @@ impl Node {
             metadata,
             groups,
             lifecycle,
+            to_controller,
             chores,
             cleaner,
             followers,
@@ -140,6 +142,12 @@ impl Node {
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
+            threads::mailbox(
+                "to-controller",
+                edge.clone(),
+                to_controller_events,
+                parts.to_controller,
+            ),
             threads::mailbox(
                 "housekeeping",
                 edge.clone(),
@@ -274,6 +282,7 @@ impl Node {
             Post::from(GroupsEvent::Stop),
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
+            ToControllerEvent::Stop.into(),
             Chore::Stop.into(),
             CleanerEvent::Stop.into(),
             FollowersEvent::Stop.into(),

@@ -29,6 +29,7 @@ mod offsets;
 mod options;
 mod perf;
 mod pretty;
+mod reassign;
 mod say;
 mod storage;
 mod subcommands;
@@ -70,6 +71,7 @@ tools! {
     "kafka-log-dirs" => log_dirs::main,
     "kafka-metadata-quorum" => metadata_quorum::main,
     "kafka-producer-perf-test" => perf::producer::main,
+    "kafka-reassign-partitions" => reassign::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
     "kafka-verifiable-consumer" => perf::verifiable_consumer::main,

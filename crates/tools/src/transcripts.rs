@@ -22,8 +22,8 @@ use crate::say::Stop;
 use crate::topics::describe::{Partition, Report, Topic};
 use crate::{
     client_metrics, cluster, configs, connect, console_consumer, delete_records, features,
-    get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, storage, subcommands,
-    topics,
+    get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, reassign, storage,
+    subcommands, topics,
 };
 
 fn words(line: &str) -> Vec<String> {
@@ -90,9 +90,26 @@ fn command_lines() {
             "kafka-features" => subcommand(&features::TOOL, &args),
             "kafka-metadata-quorum" => subcommand(&metadata_quorum::TOOL, &args),
             "kafka-leader-election" => flags(&leader_election::SPEC, leader_election::check, &args),
+            "kafka-reassign-partitions" => flags(&reassign::SPEC, reassign::check, &args),
             "kafka-cluster" => subcommand(&cluster::TOOL, &args),
             "kafka-storage" => subcommand(&storage::TOOL, &args),
             other => panic!("no tool {other}"),
+        }
+    });
+}
+
+/// A line is a plan's file, or `topics …` with one of topics; the answer is what is understood.
+#[test]
+fn reassignment_plans() {
+    check("reassignment_plans.txt", |line| {
+        let shown = match line.strip_prefix("topics ") {
+            Some(text) => reassign::plan::topics(text).map(|topics| topics.join(" ")),
+            None => reassign::plan::Plan::parse_to_execute(line)
+                .map(|plan| reassign::plan::json(&plan.assignment(), &plan.dirs)),
+        };
+        match shown {
+            Ok(text) => text,
+            Err(failure) => format!("{failure:?}"),
         }
     });
 }

@@ -8,9 +8,9 @@ use milena_protocol::{AlterConfigsRequest, AlterConfigsResponse, Str};
 
 use crate::altering::check_replaced;
 use crate::api::{ListenerKind, to_controller};
+use crate::ask::Origin;
 use crate::broker::Broker;
 use crate::ctx::{Ctx, Outbox, Reply};
-use crate::quorum::Origin;
 
 pub(super) fn handle(
     broker: &Broker,

@@ -2,7 +2,7 @@
 //! v11: rack. v12: truncation by epoch. v13: topic ids. v15: replica state. v16: leaders' endpoints. v18: the
 //! fetcher's high watermark.
 //!
-//! What is read are file slices; the edge sends them. A fetch that finds less than `min_bytes` is parked.
+//! On controllers' listeners it is the quorum's. What is read are file slices; the edge sends them. A fetch that finds less than `min_bytes` is parked.
 
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use milena_protocol::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
 use milena_protocol::{FetchRequest, FetchResponse, Records, Str};
+use milena_raft::RaftRequest;
 use milena_replica::{
     FetchNote, Isolation, Offsets, ReadAnswer, ReadFrom, ReadRefused, Wanted as ReadWanted,
 };
 
+use crate::api::ListenerKind;
 use crate::broker::{Broker, Hosted};
 use crate::ctx::{Ctx, Outbox, Reply, ReplyTo};
 use crate::insync::InSyncEvent;
@@ -23,6 +25,9 @@ use crate::parked::Waiter;
 use crate::sessions::{FetchContext, FetchKey, Wanted};
 
 pub(super) fn handle(broker: &Broker, ctx: &Ctx, request: FetchRequest, out: &mut Outbox) -> Reply {
+    if broker.listener_kind(ctx.listener) == ListenerKind::Controller {
+        return super::to_quorum(broker, ctx, RaftRequest::Fetch(request), out);
+    }
     let context = match broker.sessions.open(&request, ctx.version(), ctx.now.mono) {
         Ok(context) => context,
         Err(code) => return ctx.now_frame(&refused(code)),

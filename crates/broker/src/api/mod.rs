@@ -1,14 +1,16 @@
 //! The index of the product: one row for each API that is served, one file for each handler.
 
+use milena_base::Instant;
 use milena_controller::{ControllerRequest, RequestContext};
 use milena_group::GroupRequest;
 use milena_net::Incoming;
 use milena_protocol::{ApiKey, Message};
+use milena_raft::RaftRequest;
 
+use crate::ask::{Ask, Behalf, Origin, Wanted};
 use crate::broker::Broker;
 use crate::ctx::{Ctx, Outbox, Reply};
 use crate::groups::GroupsEvent;
-use crate::quorum::{Origin, QuorumEvent};
 
 /// Decodes the body; a body that does not have its form closes the connection, as in Kafka.
 fn decode<M: Message>(incoming: Incoming) -> Result<M, Reply> {
@@ -20,6 +22,7 @@ macro_rules! apis {
     (
         served { $($key:ident => $module:ident on $on:ident;)* }
         groups { $($group:ident;)* }
+        quorum { $($raft:ident;)* }
         forwarded { $($forwarded:ident on $forwarded_on:ident;)* }
     ) => {
         $(pub(crate) mod $module;)*
@@ -29,6 +32,7 @@ macro_rules! apis {
             match api {
                 $(ApiKey::$key => Some(On::$on),)*
                 $(ApiKey::$group => Some(On::Brokers),)*
+                $(ApiKey::$raft => Some(On::Controllers),)*
                 $(ApiKey::$forwarded => Some(On::$forwarded_on),)*
                 _ => None,
             }
@@ -47,6 +51,10 @@ macro_rules! apis {
                 },)*
                 $(ApiKey::$group => match decode(incoming) {
                     Ok(request) => to_groups(ctx, GroupRequest::$group(request), out),
+                    Err(reply) => reply,
+                },)*
+                $(ApiKey::$raft => match decode(incoming) {
+                    Ok(request) => to_quorum(broker, ctx, RaftRequest::$raft(request), out),
                     Err(reply) => reply,
                 },)*
                 $(ApiKey::$forwarded => match decode(incoming) {
@@ -85,17 +93,45 @@ fn to_controller(
     request: ControllerRequest,
     out: &mut Outbox,
 ) -> Reply {
-    out.post(QuorumEvent::Request {
+    let context = RequestContext {
+        version: ctx.version(),
+        principal: ctx.principal().to_owned(),
+        client_id: ctx.client_id.as_deref().unwrap_or_default().to_owned(),
+        forwarded: ctx.to.envelope.is_some() || comes_by_broker(broker, ctx),
+    };
+    let wanted = Wanted::Controller(Box::new(request), context);
+    ask(broker, ctx, origin, wanted, out)
+}
+
+fn comes_by_broker(broker: &Broker, ctx: &Ctx) -> bool {
+    broker.listener_kind(ctx.listener) == ListenerKind::Broker
+}
+
+/// Asks in a client's name. What came by a controller's listener is answered by this node, whatever it is.
+fn ask(broker: &Broker, ctx: &Ctx, origin: Origin, wanted: Wanted, out: &mut Outbox) -> Reply {
+    out.posts.push(broker.route(Box::new(Ask {
         origin,
-        request: Box::new(request),
-        context: RequestContext {
-            version: ctx.version(),
+        wanted,
+        behalf: Some(Behalf {
             principal: ctx.principal().to_owned(),
-            client_id: ctx.client_id.as_deref().unwrap_or_default().to_owned(),
-            forwarded: broker.listener_kind(ctx.listener) == ListenerKind::Broker,
-        },
-    });
+            client_id: ctx.client_id.clone(),
+            host: ctx.client_host,
+        }),
+        travels: comes_by_broker(broker, ctx),
+        deadline: Instant::NEVER,
+    })));
     Reply::Parked
+}
+
+/// The quorum's replica on this node answers.
+fn to_quorum(broker: &Broker, ctx: &Ctx, request: RaftRequest, out: &mut Outbox) -> Reply {
+    ask(
+        broker,
+        ctx,
+        Origin::Client(ctx.to),
+        Wanted::Quorum(request),
+        out,
+    )
 }
 
 /// On which listeners an implemented API is served.
@@ -134,7 +170,7 @@ pub fn served_apis(kind: ListenerKind) -> Vec<(ApiKey, i16, i16)> {
 apis! {
     served {
         Produce => produce on Brokers;
-        Fetch => fetch on Brokers;
+        Fetch => fetch on Both;
         ListOffsets => list_offsets on Brokers;
         Metadata => metadata on Brokers;
         FindCoordinator => find_coordinator on Brokers;
@@ -147,6 +183,7 @@ apis! {
         IncrementalAlterConfigs => incremental_alter_configs on Both;
         DescribeLogDirs => describe_log_dirs on Brokers;
         DescribeQuorum => describe_quorum on Both;
+        Envelope => envelope on Controllers;
         DescribeCluster => describe_cluster on Both;
         DescribeProducers => describe_producers on Brokers;
         DescribeClientQuotas => describe_client_quotas on Brokers;
@@ -166,6 +203,12 @@ apis! {
         DeleteGroups;
         OffsetDelete;
     }
+    quorum {
+        Vote;
+        BeginQuorumEpoch;
+        EndQuorumEpoch;
+        FetchSnapshot;
+    }
     forwarded {
         CreateTopics on Both;
         DeleteTopics on Both;
@@ -183,5 +226,6 @@ apis! {
         AllocateProducerIds on Controllers;
         ControllerRegistration on Controllers;
         AssignReplicasToDirs on Controllers;
+        UnregisterController on Both;
     }
 }

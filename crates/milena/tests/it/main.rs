@@ -5,6 +5,7 @@ mod admin;
 mod bad_batches;
 mod bad_input;
 mod compaction;
+mod cluster;
 mod configs;
 mod fetching;
 mod node;

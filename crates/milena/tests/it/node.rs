@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,11 +76,16 @@ impl Home {
     }
 
     pub fn format(&self, cluster_id: &str) {
+        self.format_with(cluster_id, InitialControllers::Standalone);
+    }
+
+    pub fn format_with(&self, cluster_id: &str, controllers: InitialControllers) {
         let (config, _) = NodeConfig::from_properties(&self.properties).expect("a good config");
         let mut request = FormatRequest::new(&config, cluster_id);
-        request.initial_controllers = InitialControllers::Standalone;
+        request.initial_controllers = controllers;
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let mut prng = Prng::new(1);
+        // A directory's id is its own.
+        let mut prng = Prng::new(config.node_id().0 as u64);
         format(&disk, &request, &mut prng, Timestamp(1_700_000_000_000)).expect("it is formatted");
     }
 
@@ -114,6 +119,11 @@ impl Home {
 
     /// Starts the node and waits until it serves.
     pub fn start(&self) -> Node {
+        self.spawn().wait_ready()
+    }
+
+    /// Starts the node. It may need others before it serves.
+    pub fn spawn(&self) -> Starting<'_> {
         let mut child = self.command().spawn().expect("the node is started");
         let stdout = child.stdout.take().expect("it is piped");
         let (told, hears) = channel();
@@ -122,18 +132,14 @@ impl Home {
             let _ = BufReader::new(stdout).read_line(&mut line);
             let _ = told.send(line);
         });
-        let line = hears.recv_timeout(PATIENCE).unwrap_or_default();
-        let address = line
-            .strip_prefix("Milena serves on ")
-            .and_then(|rest| rest.split(' ').next());
-        let Some(address) = address else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the node did not start: {line:?}\n{}", self.log());
-        };
-        Node {
-            address: address.to_owned(),
+        let node = Node {
+            address: String::new(),
             child,
+        };
+        Starting {
+            home: self,
+            node,
+            line: hears,
         }
     }
 
@@ -155,6 +161,27 @@ impl Home {
 
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+}
+
+/// A node that was started and may not serve yet.
+pub struct Starting<'a> {
+    home: &'a Home,
+    node: Node,
+    line: Receiver<String>,
+}
+
+impl Starting<'_> {
+    pub fn wait_ready(mut self) -> Node {
+        let line = self.line.recv_timeout(PATIENCE).unwrap_or_default();
+        let address = line
+            .strip_prefix("Milena serves on ")
+            .and_then(|rest| rest.split(' ').next());
+        let Some(address) = address else {
+            panic!("the node did not start: {line:?}\n{}", self.home.log());
+        };
+        address.clone_into(&mut self.node.address);
+        self.node
     }
 }
 

@@ -277,8 +277,8 @@ impl Raft {
         (leader.map_or(-1, |id| id.0), self.epoch.0)
     }
 
-    /// Where the leader listens, if known.
-    pub(super) fn leader_peer(&self) -> Option<Peer> {
+    /// Where the leader listens for controllers, if known.
+    pub fn leader_peer(&self) -> Option<Peer> {
         match &self.role {
             Role::Leader(_) | Role::Resigned(_) => {
                 let endpoints = self.config.endpoints.iter();
