@@ -29,6 +29,8 @@ pub enum CleanerEvent {
         name: TopicPartition,
         dir: usize,
     },
+    /// The broker's configuration changed: the next look may be due earlier.
+    Reconfigured,
     Stop,
 }
 
@@ -44,6 +46,7 @@ struct Job {
     hosted: Arc<Hosted>,
     cleaning: Cleaning,
     begun: Instant,
+    steps: u64,
 }
 
 /// A log that is to be cleaned.
@@ -197,6 +200,7 @@ impl Cleaner {
                 hosted,
                 cleaning,
                 begun: now.mono,
+                steps: 0,
             }),
             Some(Err(error)) => self.failed(id, &hosted, error, out),
             None => {}
@@ -227,6 +231,7 @@ impl Cleaner {
         let hosted = self.broker.hosted(job.id);
         let is_wanted = hosted.is_some_and(|hosted| Arc::ptr_eq(&hosted, &job.hosted))
             && job.hosted.rules().check.compacted;
+        job.steps += 1;
         let stepped = match is_wanted {
             true => job.cleaning.step(),
             false => Err(CleanError::Gone),
@@ -281,6 +286,7 @@ impl Cleaner {
             kept = stats.records_kept,
             bytes = stats.bytes_read,
             bytes_kept = stats.bytes_written,
+            steps = job.steps,
             ms = now.mono.since(job.begun).as_millis() as u64,
             "cleaned"
         );
@@ -361,11 +367,17 @@ fn cleanable(
 impl Mailbox for Cleaner {
     type Event = CleanerEvent;
 
-    fn step(&mut self, event: CleanerEvent, _now: Now, out: &mut Outbox) {
+    fn step(&mut self, event: CleanerEvent, now: Now, out: &mut Outbox) {
         match event {
             CleanerEvent::Gone { name, dir } => {
                 if self.cleaned[dir].remove(&name).is_some() {
                     self.write_checkpoint(dir, out);
+                }
+            }
+            CleanerEvent::Reconfigured => {
+                if self.next_look != Instant::NEVER {
+                    let layers = self.broker.layers();
+                    self.next_look = self.next_look.min(now.mono + backoff(layers.current()));
                 }
             }
             CleanerEvent::Stop => {

@@ -244,6 +244,7 @@ impl Publisher {
             self.broker.relayer(image);
             self.broker.set_replication_rates();
             out.post(FollowersEvent::Reconfigured);
+            out.post(CleanerEvent::Reconfigured);
         }
         if delta.changes().configs.is_empty() {
             return;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use milena_base::{Offset, Timestamp};
 use milena_disk::File;
-use milena_records::{Batch, LOG_OVERHEAD_BYTES, split_first};
+use milena_records::{Batch, HEADER_BYTES, LOG_OVERHEAD_BYTES, split_first};
 
 use crate::segment::Segment;
 use crate::segment::scan::BatchView;
@@ -46,7 +46,8 @@ impl Source {
     ///
     /// Errors: `InvalidData` where no batch is.
     pub(super) fn next(&mut self, bytes_max: usize) -> io::Result<Vec<Stored>> {
-        let mut chunk = self.read(bytes_max)?;
+        // At least so much as tells how long the first one is.
+        let mut chunk = self.read(bytes_max.max(HEADER_BYTES))?;
         if let Some(size) = size_of_first(&chunk)
             && size > chunk.len()
             && size as u64 <= u64::from(self.end - self.position)

@@ -95,9 +95,16 @@ fn round(wire: &mut Wire, topic: &str, keys: usize, value: Option<&str>) {
     assert_eq!(answer.error_code, 0);
 }
 
+fn log_start(wire: &mut Wire, topic: &str) -> i64 {
+    wire.wait_for_leaders(topic, 1);
+    let (error, _, offset) = wire.list_offset(topic, 0, -2);
+    assert_eq!(error, 0);
+    offset
+}
+
 /// Offset, key and value of every record in the log.
 fn read_all(wire: &mut Wire, topic: &str) -> Vec<(i64, String, Option<String>)> {
-    let (mut offset, end) = (0, wire.log_end(topic));
+    let (mut offset, end) = (log_start(wire, topic), wire.log_end(topic));
     let id = wire.topic_id(topic);
     let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
     let mut found = Vec::new();
@@ -297,6 +304,120 @@ fn the_keys_of_the_broker_rule_the_cleaner() {
     println!("compaction: 6 broker keys");
 }
 
+#[test]
+fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
+    let never = i64::MAX.to_string();
+    let home = Home::new()
+        .with("log.cleaner.backoff.ms", "3600000")
+        .with("log.cleaner.min.cleanable.ratio", "0")
+        .with("log.cleaner.min.compaction.lag.ms", &never)
+        .with("log.cleaner.io.buffer.size", "1048576");
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    compacted(&mut wire, "plain", &[]);
+    for _ in 0..4 {
+        round(&mut wire, "plain", 2, Some("v"));
+    }
+    alter(&mut wire, BROKER, "", "log.cleaner.backoff.ms", "20");
+    // Looked at all the time now, and too young for ever.
+    compacted(&mut wire, "old", &[("min.compaction.lag.ms", "0")]);
+    for _ in 0..4 {
+        round(&mut wire, "old", 2, Some("v"));
+    }
+    eventually("log.cleaner.backoff.ms", &home, || {
+        is_clean(&mut wire, "old", 2, 3)
+    });
+    assert_eq!(read_all(&mut wire, "plain").len(), 8);
+    let key = "log.cleaner.min.compaction.lag.ms";
+    alter(&mut wire, BROKER, "", key, "0");
+    eventually(key, &home, || is_clean(&mut wire, "plain", 2, 3));
+    // What a buffer of one byte reads is one batch.
+    let steps = |home: &Home| {
+        let log = home.log();
+        let (_, after) = log.rsplit_once(" steps=").expect("something was cleaned");
+        let (steps, _) = after.split_once(' ').expect("more follows");
+        steps.parse::<u32>().expect("a number")
+    };
+    let few = steps(&home);
+    alter(&mut wire, BROKER, "", "log.cleaner.io.buffer.size", "2");
+    for _ in 0..4 {
+        wire.produce("plain", keyed(&[(Some("0"), Some("w"))], NOW), -1);
+    }
+    round(&mut wire, "plain", 2, Some("w"));
+    eventually("log.cleaner.io.buffer.size", &home, || steps(&home) > few);
+    // Nothing is dirty enough, and then all is overdue.
+    alter(
+        &mut wire,
+        BROKER,
+        "",
+        "log.cleaner.min.cleanable.ratio",
+        "1",
+    );
+    round(&mut wire, "plain", 2, None);
+    round(&mut wire, "plain", 2, Some("x"));
+    let before = read_all(&mut wire, "plain").len();
+    let key = "log.cleaner.max.compaction.lag.ms";
+    alter(&mut wire, BROKER, "", key, "1000");
+    eventually(key, &home, || read_all(&mut wire, "plain").len() < before);
+    let tombstones = |wire: &mut Wire| {
+        let found = read_all(wire, "plain");
+        found.iter().filter(|(_, _, value)| value.is_none()).count()
+    };
+    assert!(tombstones(&mut wire) > 0);
+    alter(
+        &mut wire,
+        BROKER,
+        "",
+        "log.cleaner.delete.retention.ms",
+        "0",
+    );
+    round(&mut wire, "plain", 2, None);
+    round(&mut wire, "plain", 1, None);
+    eventually("log.cleaner.delete.retention.ms", &home, || {
+        round(&mut wire, "plain", 1, Some("y"));
+        tombstones(&mut wire) == 0
+    });
+    println!("compaction: 6 keys of the broker for its topics");
+}
+
+#[test]
+fn compact_and_delete_do_both() {
+    let home = home().with("log.retention.check.interval.ms", "20");
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    let both = [
+        ("cleanup.policy", "compact,delete"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("segment.ms", "1000"),
+    ];
+    wire.create_topic("both", 1, &both);
+    for value in ["a", "b", "c"] {
+        round(&mut wire, "both", 3, Some(value));
+    }
+    eventually("it is compacted", &home, || {
+        is_clean(&mut wire, "both", 3, 2)
+    });
+    assert_eq!(read_all(&mut wire, "both").len(), 6);
+    // The records are years old.
+    alter(&mut wire, TOPIC, "both", "retention.ms", "60000");
+    eventually("it is deleted", &home, || {
+        log_start(&mut wire, "both") == wire.log_end("both")
+    });
+    // A topic of either kind becomes one of the other.
+    alter(&mut wire, TOPIC, "both", "retention.ms", "-1");
+    alter(&mut wire, TOPIC, "both", "cleanup.policy", "delete");
+    for value in ["a", "b", "c"] {
+        round(&mut wire, "both", 3, Some(value));
+    }
+    assert_eq!(read_all(&mut wire, "both").len(), 9);
+    alter(&mut wire, TOPIC, "both", "cleanup.policy", "compact");
+    let end = wire.log_end("both");
+    eventually("it is compacted again", &home, || {
+        let found = read_all(&mut wire, "both");
+        found.len() == 6 && found[0].0 == end - 6
+    });
+}
+
 /// Of one commit, so that a thousand fill segments of the smallest size that a topic may have.
 const METADATA_BYTES: usize = 4_000;
 
@@ -372,7 +493,7 @@ fn with_coordinator(node: &Node) -> Wire {
 
 #[test]
 fn the_offsets_of_groups_stay_small() {
-    const COMMITS: i64 = 1_500;
+    const COMMITS: i64 = 900;
     const SEGMENT_BYTES: u64 = 1 << 20;
     let home = home()
         .with("offsets.topic.segment.bytes", &SEGMENT_BYTES.to_string())
@@ -385,9 +506,9 @@ fn the_offsets_of_groups_stay_small() {
         assert_eq!(commit(&mut wire, offset), 0);
         most = most.max(offsets_bytes(&home));
     }
-    // Each commit is a batch of more than a hundred bytes; what stays is little more than the active segment.
+    // The active segment stays as it is, and of all before it one commit.
     eventually("it becomes small", &home, || {
-        offsets_bytes(&home) < 3 * 8192
+        offsets_bytes(&home) < SEGMENT_BYTES + 2 * METADATA_BYTES as u64
     });
     assert_eq!(committed(&mut wire), COMMITS);
     node.kill();

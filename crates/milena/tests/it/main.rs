@@ -4,8 +4,8 @@
 mod admin;
 mod bad_batches;
 mod bad_input;
-mod compaction;
 mod cluster;
+mod compaction;
 mod configs;
 mod fetching;
 mod node;

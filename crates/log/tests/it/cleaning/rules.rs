@@ -298,6 +298,21 @@ fn a_full_map_cleans_as_far_as_it_knows() {
 }
 
 #[test]
+fn a_buffer_of_one_byte_takes_a_batch_at_a_time() {
+    let (_home, mut log) = new_log();
+    for value in ["1", "2", "3"] {
+        put(&mut log, &[("a", value)]);
+    }
+    roll(&mut log);
+    let tiny = CleanerOptions {
+        io_buffer_bytes: 1,
+        ..cleaner()
+    };
+    clean(&mut log, None, 2_000, &tiny).expect("it is cleaned");
+    assert_eq!(shown(&log), ["2..2 a=3@2"]);
+}
+
+#[test]
 fn readers_with_the_old_segments_in_view_go_on() {
     let (_home, mut log) = new_log();
     put_of(&mut log, 1, 0, true, &[("a", "aborted")]);
