@@ -310,8 +310,7 @@ fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
     let home = Home::new()
         .with("log.cleaner.backoff.ms", "3600000")
         .with("log.cleaner.min.cleanable.ratio", "0")
-        .with("log.cleaner.min.compaction.lag.ms", &never)
-        .with("log.cleaner.io.buffer.size", "1048576");
+        .with("log.cleaner.min.compaction.lag.ms", &never);
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
     compacted(&mut wire, "plain", &[]);
@@ -331,20 +330,6 @@ fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
     let key = "log.cleaner.min.compaction.lag.ms";
     alter(&mut wire, BROKER, "", key, "0");
     eventually(key, &home, || is_clean(&mut wire, "plain", 2, 3));
-    // What a buffer of one byte reads is one batch.
-    let steps = |home: &Home| {
-        let log = home.log();
-        let (_, after) = log.rsplit_once(" steps=").expect("something was cleaned");
-        let (steps, _) = after.split_once(' ').expect("more follows");
-        steps.parse::<u32>().expect("a number")
-    };
-    let few = steps(&home);
-    alter(&mut wire, BROKER, "", "log.cleaner.io.buffer.size", "2");
-    for _ in 0..4 {
-        wire.produce("plain", keyed(&[(Some("0"), Some("w"))], NOW), -1);
-    }
-    round(&mut wire, "plain", 2, Some("w"));
-    eventually("log.cleaner.io.buffer.size", &home, || steps(&home) > few);
     // Nothing is dirty enough, and then all is overdue.
     alter(
         &mut wire,
@@ -377,7 +362,35 @@ fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
         round(&mut wire, "plain", 1, Some("y"));
         tombstones(&mut wire) == 0
     });
-    println!("compaction: 6 keys of the broker for its topics");
+    println!("compaction: 5 keys of the broker for its topics");
+}
+
+/// Steps of the last cleaning.
+fn steps(home: &Home) -> u32 {
+    let log = home.log();
+    let (_, after) = log.rsplit_once(" steps=").expect("something was cleaned");
+    let (steps, _) = after.split_once(' ').expect("more follows");
+    steps.parse().expect("a number")
+}
+
+#[test]
+fn a_small_buffer_takes_more_steps() {
+    let home = home().with("log.cleaner.io.buffer.size", "1048576");
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    compacted(&mut wire, "read", &[("min.cleanable.dirty.ratio", "0")]);
+    for _ in 0..3 {
+        round(&mut wire, "read", 2, Some("v"));
+    }
+    eventually("it is cleaned", &home, || is_clean(&mut wire, "read", 2, 2));
+    let few = steps(&home);
+    // What a buffer of one byte takes is one batch.
+    alter(&mut wire, BROKER, "", "log.cleaner.io.buffer.size", "2");
+    for _ in 0..4 {
+        wire.produce("read", keyed(&[(Some("0"), Some("w"))], NOW), -1);
+    }
+    round(&mut wire, "read", 2, Some("w"));
+    eventually("log.cleaner.io.buffer.size", &home, || steps(&home) > few);
 }
 
 #[test]
