@@ -139,6 +139,19 @@ impl OsFile {
             Err(e) => Err(e.into()),
         }
     }
+
+    fn reads_at_once(&self, position: u64) -> bool {
+        let mut byte = [0];
+        let mut buffers = [io::IoSliceMut::new(&mut byte)];
+        let read = rustix::io::preadv2(
+            &self.file,
+            &mut buffers,
+            position,
+            rustix::io::ReadWriteFlags::NOWAIT,
+        );
+        // Anything else is an answer, and so is a file system that does not know the flag.
+        read != Err(rustix::io::Errno::AGAIN)
+    }
 }
 
 impl File for OsFile {
@@ -193,6 +206,10 @@ impl File for OsFile {
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+
+    fn is_cached(&self, position: u64, len: u64) -> bool {
+        self.reads_at_once(position) && self.reads_at_once(position + len.saturating_sub(1))
     }
 
     fn advise(&self, position: u64, len: u64, advice: Advice) {

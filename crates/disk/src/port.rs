@@ -145,6 +145,10 @@ pub trait File: Send + Sync + Debug {
     /// The descriptor, for `sendfile`; `None` where no operating system is behind it.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
+    /// Whether `len` bytes from `position` on can be read without waiting for a device, as far as a look at the first
+    /// and the last of them tells. True where that can't be told.
+    fn is_cached(&self, position: u64, len: u64) -> bool;
+
     /// Tells what will be read of `len` bytes from `position` on (zero: to the end).
     fn advise(&self, position: u64, len: u64, advice: Advice);
 }

@@ -12,10 +12,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, warn};
 
 use crate::edge::Edge;
-use crate::transmit::Transmit;
+use crate::transmit::{Sent, Transmit};
 
 /// What a connection's task needs to know of its peer.
 pub struct Peer {
@@ -62,6 +63,26 @@ impl From<io::Error> for End {
     }
 }
 
+/// What the next byte of an answer waits for.
+enum Wait {
+    /// There is none to send.
+    Nothing,
+    Socket,
+    /// Bytes that are not in the page cache, on their way into it by a thread that may wait.
+    Disk(JoinHandle<()>),
+}
+
+impl Wait {
+    /// Comes when it is worth while to send again; never where nothing is to be sent. May be dropped and asked again.
+    async fn over(&mut self, writing: &WriteHalf<'_>) -> io::Result<()> {
+        match self {
+            Wait::Nothing => std::future::pending().await,
+            Wait::Socket => writing.writable().await,
+            Wait::Disk(brought) => brought.await.map_err(io::Error::other),
+        }
+    }
+}
+
 struct Task {
     connection: Connection,
     transmit: Transmit,
@@ -86,10 +107,13 @@ impl Task {
         answers: &mut UnboundedReceiver<Answer>,
     ) -> Result<(), End> {
         let (mut reading, writing) = stream.split();
+        let mut wait = Wait::Nothing;
         loop {
             self.execute()?;
-            let blocked = self.send(&writing)?;
-            if !blocked && self.connection.has_request() {
+            if !matches!(wait, Wait::Disk(_)) {
+                wait = self.send(&writing)?;
+            }
+            if matches!(wait, Wait::Nothing) && self.connection.has_request() {
                 continue;
             }
             tokio::select! {
@@ -98,7 +122,10 @@ impl Task {
                     let Some(answer) = answer else { return Ok(()) };
                     self.take_answers(answer, answers);
                 }
-                ready = writing.writable(), if blocked => ready?,
+                ready = wait.over(&writing) => {
+                    ready?;
+                    wait = Wait::Nothing;
+                }
                 read = read_some(&mut reading, &mut self.connection),
                     if self.connection.wants_requests() =>
                 {
@@ -158,12 +185,12 @@ impl Task {
         Ok(())
     }
 
-    /// Sends what can be sent without waiting; true where the socket is full.
-    fn send(&mut self, writing: &WriteHalf<'_>) -> Result<bool, End> {
+    /// Sends what can be sent without waiting.
+    fn send(&mut self, writing: &WriteHalf<'_>) -> Result<Wait, End> {
         loop {
             if self.transmit.is_empty() {
                 let Some(frame) = self.connection.poll_transmit() else {
-                    return Ok(false);
+                    return Ok(Wait::Nothing);
                 };
                 self.transmit.load(frame);
                 while self.transmit.may_take_more() {
@@ -173,8 +200,12 @@ impl Task {
                     self.transmit.load(frame);
                 }
             }
-            if !self.transmit.write(writing)? {
-                return Ok(true);
+            match self.transmit.write(writing)? {
+                Sent::All => {}
+                Sent::Full => return Ok(Wait::Socket),
+                Sent::Cold(slice) => {
+                    return Ok(Wait::Disk(spawn_blocking(move || slice.bring_in())));
+                }
             }
         }
     }

@@ -28,6 +28,8 @@ use crate::{limits, listener, threads};
 /// How long the controller may take to let a stopping broker go.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 const THREAD_STACK_BYTES: usize = 1024 * 1024;
+/// How many answers may wait for bytes from a disk at once; the others wait for these.
+const COLD_READS_MAX: usize = 8;
 
 /// Why a node did not start, or ended badly.
 #[derive(Debug)]
@@ -179,6 +181,7 @@ impl Node {
     ) -> Result<(), ServerError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
+            .max_blocking_threads(COLD_READS_MAX)
             .thread_name("network")
             .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()

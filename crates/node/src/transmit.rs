@@ -15,13 +15,24 @@ use tokio::net::tcp::WriteHalf;
 const GATHER_BYTES_MAX: usize = 64 * 1024;
 const GATHER_PARTS_MAX: usize = 16;
 /// One `sendfile` call moves at most this much, so that one connection does not hold a worker for long.
-const SENDFILE_BYTES_MAX: usize = 1024 * 1024;
+const SENDFILE_BYTES_MAX: u32 = 1024 * 1024;
+
+/// How far a write came.
+pub enum Sent {
+    All,
+    /// The socket takes no more now.
+    Full,
+    /// The next bytes are on a disk that would have to be waited for: bring them in elsewhere, then write again.
+    Cold(FileSlice),
+}
 
 /// The unsent rest of the frames that were loaded.
 #[derive(Default)]
 pub struct Transmit {
     parts: VecDeque<Part>,
     bytes: usize,
+    /// Bytes of the first part that need no further look at the page cache.
+    warm: usize,
 }
 
 impl Transmit {
@@ -40,25 +51,34 @@ impl Transmit {
             .extend(frame.parts.into_iter().filter(|part| !part.is_empty()));
     }
 
-    /// Writes until everything is out (true) or the socket is full (false).
+    /// Writes until everything is out, the socket is full, or the disk would have to be waited for.
     ///
     /// Fails with `ConnectionAborted` where a file slice was truncated away since it was read: nothing of it
     /// goes out.
-    pub fn write(&mut self, socket: &WriteHalf<'_>) -> io::Result<bool> {
+    pub fn write(&mut self, socket: &WriteHalf<'_>) -> io::Result<Sent> {
         while let Some(part) = self.parts.front() {
             let result = match part {
                 Part::Bytes(_) => self.write_bytes(socket),
-                Part::Slice(slice) => send_slice(socket, slice),
+                Part::Slice(slice) => {
+                    if self.warm == 0 {
+                        let head = slice.head(SENDFILE_BYTES_MAX);
+                        self.warm = head.length as usize;
+                        if !head.is_cached() {
+                            return Ok(Sent::Cold(head));
+                        }
+                    }
+                    send_slice(socket, slice, self.warm)
+                }
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Sent::Full),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(Sent::All)
     }
 
     fn write_bytes(&self, socket: &WriteHalf<'_>) -> io::Result<usize> {
@@ -95,6 +115,7 @@ impl Transmit {
             let whole = part.len();
             if count >= whole {
                 count -= whole;
+                self.warm = 0;
                 self.parts.pop_front();
                 continue;
             }
@@ -103,6 +124,7 @@ impl Transmit {
                 Part::Slice(slice) => {
                     slice.position += count as u64;
                     slice.length -= count as u32;
+                    self.warm = self.warm.saturating_sub(count);
                 }
             }
             return;
@@ -110,11 +132,11 @@ impl Transmit {
     }
 }
 
-fn send_slice(socket: &WriteHalf<'_>, slice: &FileSlice) -> io::Result<usize> {
+/// Sends at most `length` bytes of the slice.
+fn send_slice(socket: &WriteHalf<'_>, slice: &FileSlice, length: usize) -> io::Result<usize> {
     if !slice.still_valid() {
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
-    let length = (slice.length as usize).min(SENDFILE_BYTES_MAX);
     let Some(fd) = slice.file.fd() else {
         return copy_slice(socket, slice, length);
     };

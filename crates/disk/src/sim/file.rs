@@ -139,6 +139,10 @@ impl File for SimFile {
         None
     }
 
+    fn is_cached(&self, _position: u64, _len: u64) -> bool {
+        true
+    }
+
     fn advise(&self, _position: u64, _len: u64, _advice: Advice) {}
 }
 

@@ -2,7 +2,9 @@
 
 use std::io::ErrorKind;
 
-use milena_disk::{Disk, DiskError, Op, OpenMode, OsDisk, read_all, replace};
+use milena_disk::{
+    Advice, Disk, DiskError, FileSlice, Generation, Op, OpenMode, OsDisk, read_all, replace,
+};
 
 #[test]
 fn a_lock_is_refused_to_a_second_taker_of_this_process_until_it_is_dropped() {
@@ -80,4 +82,25 @@ fn a_lock_is_refused_to_another_process() {
     assert!(other_is_refused());
     drop(lock);
     assert!(!other_is_refused(), "dropping it frees it");
+}
+
+/// Where the file system keeps nothing but the cache (tmpfs), bytes are never cold, and only the first half holds.
+#[test]
+fn bytes_that_left_the_page_cache_are_told_and_brought_back() {
+    const BYTES: usize = 3 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let file = OsDisk
+        .open(&dir.path().join("cold"), OpenMode::CreateNew)
+        .unwrap();
+    file.write_all_at(&[&vec![7; BYTES]], 0).unwrap();
+    let generation = Generation::new();
+    let slice = FileSlice::new(file.clone(), 100, BYTES as u32 - 100, &generation, 0);
+    assert!(slice.is_cached(), "just written");
+    file.sync_all().unwrap();
+    file.advise(0, 0, Advice::DontNeed);
+    let left = !slice.is_cached();
+    slice.bring_in();
+    assert!(slice.is_cached(), "brought in");
+    assert_eq!(slice.head(5).read().unwrap(), [7; 5]);
+    println!("left the cache: {left}");
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milena_base::{ErrorCode, Timestamp, Uuid};
+use milena_disk::{Advice, Disk, OpenMode, OsDisk};
 use milena_protocol::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use milena_protocol::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use milena_protocol::fetch_response::PartitionData;
@@ -134,6 +135,39 @@ fn bytes_are_bounded_but_the_first_batch_always_comes() {
         cases += 1;
     }
     println!("max bytes: {cases} cases");
+}
+
+#[test]
+fn what_left_the_page_cache_is_sent_whole_and_in_its_turn() {
+    let home = Home::new();
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    let topic = Topic::new(&mut wire, "cold", 1);
+    let mut sent = Vec::new();
+    for index in 0..5 {
+        let records = batch(&[&[index; 500_000]], NOW, Codec::NONE);
+        sent.push(records.len());
+        assert_eq!(wire.produce("cold", records, -1).error_code, 0);
+    }
+    let mut fetch = topic.fetch(&[(0, 0)]);
+    fetch.topics[0].partitions[0].partition_max_bytes = 10 << 20;
+    let warm = bytes(only(&wire.call(&fetch, 18)));
+    assert_eq!(warm.len(), sent.iter().sum::<usize>());
+    let log = OsDisk.open(&home.partition_file("cold", ".log"), OpenMode::ReadWrite);
+    let log = log.expect("the log");
+    for _ in 0..3 {
+        log.sync_all().expect("written out");
+        log.advise(0, 0, Advice::DontNeed);
+        // The answer of the second waits for that of the first.
+        wire.send(&fetch, 18);
+        wire.send(&topic.fetch(&[(0, 5)]), 18);
+        wire.take_back(1);
+        assert_eq!(bytes(only(&wire.receive::<FetchRequest>(18))), warm);
+        wire.take_back(-1);
+        let behind = wire.receive::<FetchRequest>(18);
+        assert!(bytes(only(&behind)).is_empty());
+    }
+    println!("cold fetches: 3 of {} bytes", warm.len());
 }
 
 #[test]

@@ -72,6 +72,11 @@ impl Wire {
         self.receive::<R>(version)
     }
 
+    /// The next answer is that of the request `count` before the one that was to be next.
+    pub fn take_back(&mut self, count: i32) {
+        self.correlation_id -= count;
+    }
+
     /// Sends bytes as they are. The node may close before it has read them all.
     pub fn send_raw(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
