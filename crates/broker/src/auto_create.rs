@@ -59,6 +59,21 @@ impl Broker {
                 config("compression.type", "producer"),
             ];
         }
+        if name.as_str() == topics::TRANSACTION_STATE {
+            topic.num_partitions = s.transaction_topic_partitions;
+            topic.replication_factor = s.transaction_topic_replication;
+            let segment = s.transaction_topic_segment_bytes.to_string();
+            topic.configs = vec![
+                config("unclean.leader.election.enable", "false"),
+                config("compression.type", "uncompressed"),
+                config("cleanup.policy", "compact"),
+                config(
+                    "min.insync.replicas",
+                    &s.transaction_topic_min_isr.to_string(),
+                ),
+                config("segment.bytes", &segment),
+            ];
+        }
         topic
     }
 }

@@ -24,6 +24,8 @@ use crate::sessions::{FetchKey, FetchSessions};
 use crate::settings::Settings;
 use crate::throttle::Throttle;
 use crate::topics;
+use crate::transactions::TxnEvent;
+use crate::verification::Support;
 use crate::waiters::Waiters;
 
 /// A partition that this broker holds, and what its topic's configuration says about it.
@@ -264,10 +266,11 @@ impl Broker {
         out: &mut Outbox,
     ) {
         self.wake(id, out);
-        if hosted.partition.name.topic == topics::CONSUMER_OFFSETS {
-            out.post(GroupsEvent::HighWatermark {
-                shard: id.partition,
-            });
+        let shard = id.partition;
+        match hosted.partition.name.topic.as_str() {
+            topics::CONSUMER_OFFSETS => out.post(GroupsEvent::HighWatermark { shard }),
+            topics::TRANSACTION_STATE => out.post(TxnEvent::HighWatermark { shard }),
+            _ => {}
         }
     }
 
@@ -287,6 +290,23 @@ impl Broker {
 
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The partition of `__consumer_offsets` that a group's offsets are in.
+    pub fn offsets_partition(&self, group: &str) -> i32 {
+        let image = self.image.load();
+        let topic = image.topics.named(crate::topics::CONSUMER_OFFSETS);
+        let count = topic.map_or(self.settings.offsets_topic_partitions, |topic| {
+            topic.partitions.len() as i32
+        });
+        milena_coordinator::partition_for(group, count)
+    }
+
+    /// Whether the coordinator is asked before a client of this kind writes to a transaction.
+    pub(crate) fn verifies(&self, support: Support) -> bool {
+        let layers = self.layers.load();
+        support == Support::AddsImplicitly
+            || layers.current().transaction_partition_verification_enable()
     }
 
     /// A disk failed under a partition: its directory goes offline, unless it was only full.

@@ -124,6 +124,8 @@ pub enum Reply {
     Now(Frame),
     /// The answer comes later, through an [`Outbox`].
     Parked,
+    /// The same, and no request of the connection is begun before it is answered.
+    Held,
     /// No answer is sent (Produce with acks=0).
     Silent,
     /// The connection is closed; the sentence is logged.

@@ -4,23 +4,22 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng, TopicIdPartition, Uuid};
-use milena_coordinator::{Effect, Event, KeyValue, LogEnd, Token, build_batch, read_batches};
+use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng, Uuid};
+use milena_coordinator::{Effect, Event, KeyValue, Marker, Producer, Token};
 use milena_group::{
     DeletedTopic, GroupConfig, GroupCoordinator, GroupRequest, GroupResponse, RequestContext,
     Topics,
 };
-use milena_log::AppendOrigin;
-use milena_protocol::Str;
-use milena_records::{Codec, Limits, batches};
-use milena_replica::AppendRefused;
+use milena_protocol::{Str, TxnOffsetCommitRequest};
+use milena_records::Codec;
+use milena_replica::Vouched;
 use tracing::{info, warn};
 
-use crate::broker::{Broker, Hosted};
+use crate::broker::Broker;
+use crate::coordinator_log::CoordinatorLog;
 use crate::ctx::{Ctx, Outbox, ReplyTo};
-use crate::housekeeping::Chore;
 use crate::mailbox::Mailbox;
+use crate::markers::MarkerAsker;
 use crate::topics;
 
 /// What the mailbox is told.
@@ -38,6 +37,18 @@ pub enum GroupsEvent {
     Resigned {
         shard: i32,
         epoch: Option<Epoch>,
+    },
+    /// TxnOffsetCommit, with what its producer's coordinator said.
+    TxnOffsetCommit {
+        ctx: Box<Ctx>,
+        request: Box<TxnOffsetCommitRequest>,
+        vouched: Vouched,
+    },
+    /// A transaction ends in a partition of `__consumer_offsets`.
+    EndTransaction {
+        shard: i32,
+        marker: Marker,
+        asker: MarkerAsker,
     },
     /// The high watermark of the partition of `__consumer_offsets` moved.
     HighWatermark {
@@ -75,8 +86,11 @@ pub struct Groups {
     coordinator: GroupCoordinator,
     asked: BTreeMap<Token, ReplyTo>,
     next_token: u64,
-    load_bytes: u32,
-    codec: Codec,
+    /// Who wants to know of a marker.
+    markers: BTreeMap<Token, MarkerAsker>,
+    /// What speaks for the next transactional batch of a partition's producer.
+    vouched: BTreeMap<(i32, i64), Vouched>,
+    log: CoordinatorLog,
     stopped: bool,
 }
 
@@ -92,20 +106,27 @@ impl Groups {
     ) -> Groups {
         let partitions = broker.settings().offsets_topic_partitions;
         let topics = Arc::new(ImageTopics(broker.clone()));
+        let log = CoordinatorLog {
+            broker: broker.clone(),
+            topic: topics::CONSUMER_OFFSETS,
+            load_bytes,
+            codec,
+        };
         Groups {
             broker,
             coordinator: GroupCoordinator::new(config, partitions, topics, prng),
             asked: BTreeMap::new(),
             next_token: 1,
-            load_bytes,
-            codec,
+            markers: BTreeMap::new(),
+            vouched: BTreeMap::new(),
+            log,
             stopped: false,
         }
     }
 
-    fn ask(&mut self, ctx: &Ctx, request: GroupRequest, now: Now, out: &mut Outbox) {
-        let token = Token(self.next_token);
-        self.next_token += 1;
+    /// Whether the answer was given at once.
+    fn ask(&mut self, ctx: &Ctx, request: GroupRequest, now: Now, out: &mut Outbox) -> bool {
+        let token = self.next_token();
         self.asked.insert(token, ctx.to);
         let context = RequestContext {
             api_version: ctx.version(),
@@ -116,6 +137,7 @@ impl Groups {
         self.coordinator
             .request(token, context, request, now, &mut effects);
         self.carry_out(effects, now, out);
+        !self.asked.contains_key(&token)
     }
 
     fn tell(&mut self, event: Event, now: Now, out: &mut Outbox) {
@@ -134,8 +156,28 @@ impl Groups {
                     shard,
                     epoch,
                     records,
-                } => self.append(shard, epoch, &records, now, &mut more, out),
-                Effect::Load { shard, epoch } => self.load(shard, epoch, now, &mut more, out),
+                } => {
+                    let result = self.log.append(shard, epoch, &records, now, out);
+                    self.append(shard, result, now, &mut more);
+                }
+                Effect::AppendTransactional {
+                    shard,
+                    epoch,
+                    producer,
+                    records,
+                } => {
+                    let result = self.append_within(shard, epoch, producer, &records, now, out);
+                    self.append(shard, result, now, &mut more);
+                }
+                Effect::AppendMarker {
+                    shard,
+                    epoch,
+                    marker,
+                } => {
+                    let result = self.log.append_marker(shard, epoch, &marker, now, out);
+                    self.append(shard, result, now, &mut more);
+                }
+                Effect::Load { shard, epoch } => self.load(shard, epoch, now, &mut more),
                 Effect::Reply { token, response } => self.answer(token, response, out),
             }
             queue.extend(more);
@@ -143,6 +185,12 @@ impl Groups {
     }
 
     fn answer(&mut self, token: Token, response: GroupResponse, out: &mut Outbox) {
+        if let GroupResponse::TransactionEnded(error) = response {
+            if let Some(asker) = self.markers.remove(&token) {
+                asker.told(as_leader(error), out);
+            }
+            return;
+        }
         let Some(to) = self.asked.remove(&token) else {
             return;
         };
@@ -157,28 +205,19 @@ impl Groups {
             GroupResponse::ListGroups(body) => out.reply(to, body),
             GroupResponse::DescribeGroups(body) => out.reply(to, body),
             GroupResponse::DeleteGroups(body) => out.reply(to, body),
+            GroupResponse::TxnOffsetCommit(body) => out.reply(to, body),
+            GroupResponse::TransactionEnded(_) => {}
         }
-    }
-
-    fn hosted(&self, shard: i32) -> Option<(TopicIdPartition, Arc<Hosted>)> {
-        let id = self.broker.topic_id(topics::CONSUMER_OFFSETS)?;
-        let id = TopicIdPartition::new(id, shard);
-        Some((id, self.broker.hosted(id)?))
     }
 
     fn append(
         &mut self,
         shard: i32,
-        epoch: Epoch,
-        records: &[KeyValue],
+        result: Result<Offset, ErrorCode>,
         now: Now,
         effects: &mut Vec<Effect<GroupResponse>>,
-        out: &mut Outbox,
     ) {
-        let result = self.append_batch(shard, epoch, records, now, out);
-        let high_watermark = self
-            .hosted(shard)
-            .map(|(_, h)| h.partition.high_watermark());
+        let high_watermark = self.log.high_watermark(shard);
         self.coordinator
             .step(Event::Appended { shard, result }, now, effects);
         if let (Ok(_), Some(offset)) = (result, high_watermark) {
@@ -187,41 +226,20 @@ impl Groups {
         }
     }
 
-    /// Appends one batch as the partition's leader; the offset of its first record.
-    fn append_batch(
-        &self,
+    /// Appends within a producer's transaction, with what its coordinator said of it.
+    fn append_within(
+        &mut self,
         shard: i32,
         epoch: Epoch,
+        producer: Producer,
         records: &[KeyValue],
         now: Now,
         out: &mut Outbox,
     ) -> Result<Offset, ErrorCode> {
-        let (id, hosted) = self.hosted(shard).ok_or(ErrorCode::NotLeaderOrFollower)?;
-        if hosted.partition.leader_view()?.leader_epoch != epoch {
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
-        let batch = build_batch(records, self.codec, now.wall)
-            .map_err(|_| ErrorCode::RecordListTooLarge)?;
-        if batch.len() > hosted.rules().check.message_bytes_max {
-            return Err(ErrorCode::RecordListTooLarge);
-        }
-        let origin = AppendOrigin::Coordinator;
-        let appended = hosted.partition.append_as_leader(batch, true, origin, now);
-        match appended {
-            Ok(appended) => {
-                if let Some(flush) = appended.rolled {
-                    let partition = id;
-                    out.post(Chore::Flush { partition, flush });
-                }
-                self.broker.wake(id, out);
-                Ok(appended.first)
-            }
-            Err(AppendRefused::Refused(code, _)) => Err(code),
-            Err(AppendRefused::Fault(fault)) => {
-                self.broker.on_fault(fault, out);
-                Err(ErrorCode::KafkaStorageError)
-            }
-        }
+        let said = self.vouched.remove(&(shard, producer.id));
+        let vouched = said.unwrap_or(Vouched::ByOpenTransaction);
+        let log = &self.log;
+        log.append_transactional(shard, epoch, producer, vouched, records, now, out)
     }
 
     /// Reads a partition from its start to its end into the coordinator.
@@ -231,55 +249,19 @@ impl Groups {
         epoch: Epoch,
         now: Now,
         effects: &mut Vec<Effect<GroupResponse>>,
-        _out: &mut Outbox,
     ) {
-        let result = self.load_records(shard, epoch, now, effects);
-        if let Err(why) = &result {
+        let coordinator = &mut self.coordinator;
+        let (loaded, count) = self
+            .log
+            .load(shard, epoch, |event| coordinator.step(event, now, effects));
+        if let Event::Loaded {
+            result: Err(why), ..
+        } = &loaded
+        {
             warn!(
                 partition = shard,
                 "the groups of a partition can't be loaded: {why}"
             );
-        }
-        let loaded = Event::Loaded {
-            shard,
-            epoch,
-            result,
-        };
-        self.coordinator.step(loaded, now, effects);
-    }
-
-    fn load_records(
-        &mut self,
-        shard: i32,
-        epoch: Epoch,
-        now: Now,
-        effects: &mut Vec<Effect<GroupResponse>>,
-    ) -> Result<LogEnd, String> {
-        let (_, hosted) = self.hosted(shard).ok_or("the partition is not here")?;
-        let reader = hosted.partition.reader();
-        let mut next = reader.log_start();
-        let mut count = 0;
-        while next < reader.log_end() {
-            let read = reader.read(next, self.load_bytes, reader.log_end(), true);
-            let slice = read.map_err(|error| format!("{error:?}"))?;
-            let file = slice.file.ok_or("a batch can't be found")?;
-            let bytes = Bytes::from(file.read().map_err(|error| error.to_string())?);
-            let from = next;
-            let last = batches(bytes.clone()).map_while(Result::ok).last();
-            next = last.map_or(from, |batch| batch.header().next_offset());
-            if next == from {
-                return Err("a batch is cut".into());
-            }
-            let mut records = read_batches(bytes, Limits::default())?;
-            records.retain(|record| record.offset >= from);
-            count += records.len();
-            let event = Event::Records {
-                shard,
-                epoch,
-                records,
-                high_watermark: hosted.partition.high_watermark(),
-            };
-            self.coordinator.step(event, now, effects);
         }
         if count > 0 {
             info!(
@@ -288,10 +270,57 @@ impl Groups {
                 "loaded groups and offsets"
             );
         }
-        Ok(LogEnd {
-            log_end: next,
-            high_watermark: hosted.partition.high_watermark(),
-        })
+        self.coordinator.step(loaded, now, effects);
+    }
+
+    /// Offsets that are committed within a transaction, once their producer's coordinator has been asked.
+    fn ask_vouched(
+        &mut self,
+        ctx: &Ctx,
+        request: TxnOffsetCommitRequest,
+        vouched: Vouched,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let shard = self.coordinator.partition_for(&request.group_id);
+        let producer = (shard, request.producer_id);
+        self.vouched.insert(producer, vouched);
+        // An answer that comes later needs what was said until its batch is appended.
+        if self.ask(ctx, request.into(), now, out) {
+            self.vouched.remove(&producer);
+        }
+    }
+
+    fn end_transaction(
+        &mut self,
+        shard: i32,
+        marker: Marker,
+        asker: MarkerAsker,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let token = self.next_token();
+        self.markers.insert(token, asker);
+        let mut effects = Vec::new();
+        self.coordinator
+            .end_transaction(token, shard, marker, now, &mut effects);
+        self.carry_out(effects, now, out);
+    }
+
+    fn next_token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        token
+    }
+}
+
+/// What a partition's leader would have answered (Kafka does not tell a coordinator that moved from a leader that did).
+fn as_leader(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::NotCoordinator => ErrorCode::NotLeaderOrFollower,
+        other => other,
     }
 }
 
@@ -300,7 +329,17 @@ impl Mailbox for Groups {
 
     fn step(&mut self, event: GroupsEvent, now: Now, out: &mut Outbox) {
         match event {
-            GroupsEvent::Request { ctx, request } => self.ask(&ctx, request, now, out),
+            GroupsEvent::Request { ctx, request } => _ = self.ask(&ctx, request, now, out),
+            GroupsEvent::TxnOffsetCommit {
+                ctx,
+                request,
+                vouched,
+            } => self.ask_vouched(&ctx, *request, vouched, now, out),
+            GroupsEvent::EndTransaction {
+                shard,
+                marker,
+                asker,
+            } => self.end_transaction(shard, marker, asker, now, out),
             GroupsEvent::Elected { shard, epoch } => {
                 if let Some(topic) = self.broker.image().topics.named(topics::CONSUMER_OFFSETS) {
                     self.coordinator
@@ -312,8 +351,7 @@ impl Mailbox for Groups {
                 self.tell(Event::Resigned { shard, epoch }, now, out);
             }
             GroupsEvent::HighWatermark { shard } => {
-                if let Some((_, hosted)) = self.hosted(shard) {
-                    let offset = hosted.partition.high_watermark();
+                if let Some(offset) = self.log.high_watermark(shard) {
                     self.tell(Event::HighWatermark { shard, offset }, now, out);
                 }
             }

@@ -53,6 +53,7 @@ struct Schedule {
     recovery_points: Instant,
     log_starts: Instant,
     flushes: Instant,
+    producers: Instant,
 }
 
 /// See the module's words.
@@ -77,6 +78,7 @@ impl Housekeeper {
             recovery_points: now.mono + s.recovery_point_checkpoint_interval,
             log_starts: now.mono + s.log_start_checkpoint_interval,
             flushes: now.mono + s.flush_check_interval,
+            producers: now.mono + s.producer_expiry_interval,
         };
         Housekeeper {
             broker,
@@ -103,7 +105,6 @@ impl Housekeeper {
         for (id, hosted) in self.broker.all_hosted() {
             let high_watermark = hosted.partition.high_watermark();
             let kept = hosted.partition.with_log(|log| {
-                log.expire_producers(now.wall);
                 log.close_idle_files();
                 log.retention(now, high_watermark)
             });
@@ -120,6 +121,14 @@ impl Housekeeper {
                 Some(Err(fault)) => self.broker.on_fault(fault, out),
                 None => {}
             }
+        }
+    }
+
+    fn expire_producers(&self, now: Now) {
+        for (_, hosted) in self.broker.all_hosted() {
+            hosted
+                .partition
+                .with_log(|log| log.expire_producers(now.wall));
         }
     }
 
@@ -319,6 +328,9 @@ impl Mailbox for Housekeeper {
         ) {
             self.checkpoint(out, dirs::write_log_starts);
         }
+        if due(&mut self.schedule.producers, s.producer_expiry_interval) {
+            self.expire_producers(now);
+        }
         self.remove_dirs(now, out);
     }
 
@@ -330,6 +342,7 @@ impl Mailbox for Housekeeper {
             s.recovery_points,
             s.log_starts,
             s.flushes,
+            s.producers,
         ];
         let removal = self.removals.keys().map(|(at, _)| *at).next();
         times

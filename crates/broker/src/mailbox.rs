@@ -14,6 +14,7 @@ use crate::peers::PeerCall;
 use crate::publisher::MetadataEvent;
 use crate::quorum::QuorumEvent;
 use crate::to_controller::ToControllerEvent;
+use crate::transactions::TxnEvent;
 
 /// A synchronous owner of state: events in, effects out, time as an argument.
 pub trait Mailbox {
@@ -39,6 +40,7 @@ pub enum Post {
     Quorum(QuorumEvent),
     Metadata(MetadataEvent),
     Groups(GroupsEvent),
+    Transactions(TxnEvent),
     Lifecycle(LifecycleEvent),
     ToController(ToControllerEvent),
     Chore(Chore),
@@ -74,6 +76,12 @@ impl From<MetadataEvent> for Post {
 impl From<GroupsEvent> for Post {
     fn from(event: GroupsEvent) -> Post {
         Post::Groups(event)
+    }
+}
+
+impl From<TxnEvent> for Post {
+    fn from(event: TxnEvent) -> Post {
+        Post::Transactions(event)
     }
 }
 

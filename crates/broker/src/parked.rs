@@ -10,12 +10,14 @@ use crate::api::fetch::ParkedFetch;
 use crate::broker::Broker;
 use crate::ctx::{Outbox, Reply, ReplyTo};
 use crate::mailbox::Post;
+use crate::markers::ParkedMarker;
 use crate::waiters::WaiterId;
 
 /// One parked request.
 pub enum Waiter {
     Fetch(ParkedFetch),
     Produce(ParkedProduce),
+    Marker(ParkedMarker),
 }
 
 /// A partition that a produce waits for.
@@ -94,6 +96,7 @@ impl Waiter {
         match self {
             Waiter::Fetch(fetch) => fetch.partitions(),
             Waiter::Produce(produce) => produce.partitions(),
+            Waiter::Marker(marker) => vec![marker.partition],
         }
     }
 }
@@ -143,6 +146,13 @@ impl Broker {
                     && self.waiters.take(id)
                 {
                     fetch.answer(attempt, out);
+                }
+            }
+            Waiter::Marker(marker) => {
+                if let Some(error) = marker.outcome(self, expired)
+                    && self.waiters.take(id)
+                {
+                    marker.tell(error, out);
                 }
             }
             Waiter::Produce(produce) => {

@@ -1,6 +1,7 @@
 //! Producer ids: blocks of them come from the controller, single ones go to idempotent producers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use milena_base::ErrorCode;
 use milena_protocol::{
@@ -10,6 +11,7 @@ use milena_protocol::{
 use crate::ask::Origin;
 use crate::broker::Broker;
 use crate::ctx::{Outbox, ReplyTo};
+use crate::transactions::TxnEvent;
 
 /// Producers that may wait for the next block.
 const WAITING_MAX: usize = 10_000;
@@ -21,6 +23,36 @@ pub struct ProducerIds {
     end: i64,
     asked: bool,
     waiting: VecDeque<ReplyTo>,
+    /// The transaction coordinator waits for the next block.
+    coordinator_waits: bool,
+}
+
+/// The ids that the transaction coordinator gives out.
+pub(crate) struct CoordinatorIds(pub(crate) Arc<Broker>);
+
+impl milena_txn::ProducerIds for CoordinatorIds {
+    fn take(&self) -> Option<i64> {
+        let mut ids = self.0.producer_ids.lock().expect("no panic while held");
+        let id = ids.next;
+        (id < ids.end).then(|| {
+            ids.next += 1;
+            id
+        })
+    }
+}
+
+/// Whether the transaction coordinator finds an id. Where it does not, [`TxnEvent::ProducerIds`] follows when there
+/// are, or when there are to be none.
+pub(crate) fn are_at_hand(broker: &Broker, out: &mut Outbox) -> bool {
+    let mut ids = broker.producer_ids.lock().expect("no panic while held");
+    if ids.next < ids.end {
+        return true;
+    }
+    ids.coordinator_waits = true;
+    if !std::mem::replace(&mut ids.asked, true) {
+        ask(broker, out);
+    }
+    false
 }
 
 /// Answers with a fresh id, now or when the controller has granted a block.
@@ -52,6 +84,9 @@ fn ask(broker: &Broker, out: &mut Outbox) {
 pub(crate) fn on_block(broker: &Broker, block: &AllocateProducerIdsResponse, out: &mut Outbox) {
     let mut ids = broker.producer_ids.lock().expect("no panic while held");
     ids.asked = false;
+    if std::mem::take(&mut ids.coordinator_waits) {
+        out.post(TxnEvent::ProducerIds);
+    }
     if block.error_code != 0 {
         for to in std::mem::take(&mut ids.waiting) {
             // Retriable: the client comes back, by when the broker may be registered.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use milena_base::{BrokerId, Epoch, Now, Prng, TopicIdPartition, TopicPartition, Uuid};
+use milena_base::{BrokerId, Epoch, Now, Offset, Prng, TopicIdPartition, TopicPartition, Uuid};
 use milena_config::TopicSettings;
 use milena_image::{
     ConfigResource, Delta, Image, LeaderRecoveryState, Loader, Partition as Assigned, Provenance,
@@ -28,6 +28,7 @@ use crate::mailbox::{Mailbox, Post};
 use crate::quorum::QuorumEvent;
 use crate::topic_rules;
 use crate::topics;
+use crate::transactions::TxnEvent;
 
 /// What the mailbox is told.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Publisher {
     loader: Loader,
     prng: Prng,
     published_once: bool,
+    /// Until then nothing is published: roles of earlier lives would write under their old epochs.
+    caught_up: bool,
     stopped: bool,
 }
 
@@ -65,6 +68,7 @@ impl Publisher {
             loader: Loader::default(),
             prng,
             published_once: false,
+            caught_up: false,
             stopped: false,
         }
     }
@@ -87,6 +91,9 @@ impl Publisher {
         for change in delta.partitions() {
             if change.topic.name.as_str() == topics::CONSUMER_OFFSETS {
                 self.tell_groups(change.partition, change.new.map(|p| &**p), out);
+            }
+            if change.topic.name.as_str() == topics::TRANSACTION_STATE {
+                self.tell_transactions(change.partition, change.new.map(|p| &**p), out);
             }
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             self.broker.wake(id, out);
@@ -307,6 +314,19 @@ impl Publisher {
         });
     }
 
+    fn tell_transactions(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
+        out.post(match assigned {
+            Some(p) if p.leader == self.me().0 => TxnEvent::Elected {
+                shard,
+                epoch: Epoch(p.leader_epoch),
+            },
+            other => TxnEvent::Resigned {
+                shard,
+                epoch: other.map(|p| Epoch(p.leader_epoch)),
+            },
+        });
+    }
+
     /// Renames directories of partitions that the metadata does not place here.
     fn retire_strays(&mut self, out: &mut Outbox) {
         let broker = self.broker.clone();
@@ -383,6 +403,12 @@ impl Mailbox for Publisher {
                 .load_snapshot(records, last)
                 .map(|delta| vec![delta]),
             MetadataEvent::CaughtUp => {
+                self.caught_up = true;
+                let image = self.loader.image();
+                if image.provenance.offset >= Offset::ZERO {
+                    let all = Delta::between(&Image::default(), image);
+                    self.publish(&all, now, out);
+                }
                 self.retire_strays(out);
                 info!(
                     offset = self.loader.image().provenance.offset.0,
@@ -401,6 +427,8 @@ impl Mailbox for Publisher {
             }
         };
         match loaded {
+            // Shown with all the rest when the node has caught up.
+            Ok(_) if !self.caught_up => {}
             Ok(deltas) => deltas
                 .iter()
                 .for_each(|delta| self.publish(delta, now, out)),

@@ -65,6 +65,14 @@ pub struct Settings {
     pub offsets_topic_replication: i16,
     /// `offsets.topic.segment.bytes`.
     pub offsets_topic_segment_bytes: i32,
+    /// `transaction.state.log.num.partitions`.
+    pub transaction_topic_partitions: i32,
+    /// `transaction.state.log.replication.factor`.
+    pub transaction_topic_replication: i16,
+    /// `transaction.state.log.segment.bytes`.
+    pub transaction_topic_segment_bytes: i32,
+    /// `transaction.state.log.min.isr`.
+    pub transaction_topic_min_isr: i32,
     /// Directory of `__cluster_metadata-0`.
     pub metadata_dir: PathBuf,
     /// `log.retention.check.interval.ms`.
@@ -75,6 +83,8 @@ pub struct Settings {
     pub recovery_point_checkpoint_interval: Duration,
     /// `log.flush.start.offset.checkpoint.interval.ms`.
     pub log_start_checkpoint_interval: Duration,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub producer_expiry_interval: Duration,
     /// `log.flush.scheduler.interval.ms`.
     pub flush_check_interval: Duration,
 }

@@ -20,6 +20,7 @@ use milena_raft::{
     VoterSet,
 };
 use milena_records::{Codec, Compression};
+use milena_txn::TxnConfig;
 
 use crate::api::ListenerKind;
 use crate::broker::Broker;
@@ -38,6 +39,10 @@ use crate::quorum::{Quorum, QuorumParts};
 use crate::settings::{ListenerSettings, Settings};
 use crate::throttle::Windows;
 use crate::to_controller::ToController;
+use crate::transactions::{Transactions, TransactionsOptions};
+
+/// When a marker is sent again that a partition did not take.
+const MARKER_RETRY: Duration = Duration::from_millis(100);
 
 /// Values of `replica.selector.class`; without one all read at the leader.
 const RACK_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
@@ -65,6 +70,7 @@ pub struct Parts {
     pub quorum: Quorum,
     pub publisher: Publisher,
     pub groups: Groups,
+    pub transactions: Transactions,
     pub lifecycle: Lifecycle,
     pub to_controller: ToController,
     pub housekeeper: Housekeeper,
@@ -144,6 +150,7 @@ pub fn start(
         quorum,
         publisher: Publisher::new(broker.clone(), prng.fork()),
         groups: groups(&config, &broker, &mut prng),
+        transactions: transactions(&config, &broker, &mut prng),
         lifecycle: lifecycle(&config, &broker, registration, &mut prng),
         to_controller: ToController::new(broker.clone()),
         housekeeper: Housekeeper::new(broker.clone(), now),
@@ -323,6 +330,10 @@ fn settings(config: &NodeConfig, bound: &Bound, cluster_id: &str) -> Settings {
         offsets_topic_partitions: config.int("offsets.topic.num.partitions"),
         offsets_topic_replication: short(config, "offsets.topic.replication.factor"),
         offsets_topic_segment_bytes: config.int("offsets.topic.segment.bytes"),
+        transaction_topic_partitions: config.int("transaction.state.log.num.partitions"),
+        transaction_topic_replication: short(config, "transaction.state.log.replication.factor"),
+        transaction_topic_segment_bytes: config.int("transaction.state.log.segment.bytes"),
+        transaction_topic_min_isr: config.int("transaction.state.log.min.isr"),
         metadata_dir: metadata_log::metadata_partition_dir(config.metadata_log_dir()),
         retention_check_interval: ms(config.long("log.retention.check.interval.ms")),
         high_watermark_checkpoint_interval: ms(
@@ -334,6 +345,7 @@ fn settings(config: &NodeConfig, bound: &Bound, cluster_id: &str) -> Settings {
         log_start_checkpoint_interval: ms(i64::from(
             config.log_flush_start_offset_checkpoint_interval_ms(),
         )),
+        producer_expiry_interval: ms(i64::from(config.producer_id_expiration_check_interval_ms())),
         flush_check_interval: ms(config.long("log.flush.scheduler.interval.ms")).min(checked_often),
     }
 }
@@ -543,6 +555,25 @@ fn groups(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Groups 
     };
     let codec = Codec::of(codec);
     Groups::new(broker.clone(), group_config, load_bytes, codec, prng.fork())
+}
+
+fn transactions(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Transactions {
+    let ms = |key: &str| config.int(key).max(1) as u64;
+    let txn = TxnConfig {
+        timeout_ms_max: config.int("transaction.max.timeout.ms"),
+        id_expiration_ms: i64::from(config.int("transactional.id.expiration.ms")),
+        abort_interval_ms: ms("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+        expire_interval_ms: ms("transaction.remove.expired.transaction.cleanup.interval.ms"),
+        commit_timeout_ms: ms("request.timeout.ms"),
+        ..TxnConfig::default()
+    };
+    let options = TransactionsOptions {
+        load_bytes: config.int("transaction.state.log.load.buffer.size").max(1) as u32,
+        ask_again_after: Duration::from_millis(ms("add.partitions.to.txn.retry.backoff.ms")),
+        ask_again_until: Duration::from_millis(ms("add.partitions.to.txn.retry.backoff.max.ms")),
+        send_again_after: MARKER_RETRY,
+    };
+    Transactions::new(broker.clone(), txn, options, prng.fork())
 }
 
 /// The records that an empty metadata log begins with.

@@ -119,6 +119,7 @@ accessors! {
     int num_recovery_threads_per_data_dir -> i32 = "num.recovery.threads.per.data.dir";
     int log_flush_offset_checkpoint_interval_ms -> i32 = "log.flush.offset.checkpoint.interval.ms";
     int log_flush_start_offset_checkpoint_interval_ms -> i32 = "log.flush.start.offset.checkpoint.interval.ms";
+    boolean transaction_partition_verification_enable -> bool = "transaction.partition.verification.enable";
     int producer_id_expiration_ms -> i32 = "producer.id.expiration.ms";
     int producer_id_expiration_check_interval_ms -> i32 = "producer.id.expiration.check.interval.ms";
     int quorum_election_timeout_ms -> i32 = "controller.quorum.election.timeout.ms";

@@ -4,9 +4,15 @@ use bytes::Bytes;
 use milena_base::Timestamp;
 use milena_records::{
     Batch, BatchBuilder, BuildError, Codec, ControlType, Limits, NewRecord, ValidBatch, batches,
+    control_record_key,
 };
 
-use crate::{KeyValue, LoadedRecord, Payload};
+use crate::{KeyValue, LoadedRecord, Marker, Payload, Producer};
+
+/// Sequence of batches that are not checked for one.
+const NO_SEQUENCE: i32 = -1;
+/// Version of `EndTxnMarker`, the value of a marker.
+const MARKER_VERSION: i16 = 0;
 
 /// One batch of these records, each with the time of its writing; offsets and leader epoch are the log's to stamp.
 /// Fails where a batch would exceed 2 GiB.
@@ -15,7 +21,52 @@ pub fn build_batch(
     codec: Codec,
     now: Timestamp,
 ) -> Result<ValidBatch, BuildError> {
-    let mut builder = BatchBuilder::new(codec);
+    fill(BatchBuilder::new(codec), records, now)
+}
+
+/// The same as a part of a producer's open transaction, without a sequence.
+pub fn build_transactional_batch(
+    records: &[KeyValue],
+    producer: Producer,
+    codec: Codec,
+    now: Timestamp,
+) -> Result<ValidBatch, BuildError> {
+    let builder = BatchBuilder::new(codec)
+        .producer(producer.id, producer.epoch, NO_SEQUENCE)
+        .transactional(true);
+    fill(builder, records, now)
+}
+
+/// The control batch of a marker, as Kafka's `MemoryRecords.withEndTransactionMarker` makes it.
+pub fn build_marker(marker: &Marker, now: Timestamp) -> ValidBatch {
+    let kind = match marker.committed {
+        true => ControlType::Commit,
+        false => ControlType::Abort,
+    };
+    let mut value = MARKER_VERSION.to_be_bytes().to_vec();
+    value.extend_from_slice(&marker.coordinator_epoch.to_be_bytes());
+    let record = NewRecord {
+        timestamp: now,
+        key: Some(&control_record_key(kind)),
+        value: Some(&value),
+        headers: &[],
+    };
+    let producer = marker.producer;
+    let mut builder = BatchBuilder::new(Codec::NONE)
+        .producer(producer.id, producer.epoch, NO_SEQUENCE)
+        .transactional(true)
+        .control(true);
+    builder
+        .append(record)
+        .expect("a marker is small and of this century");
+    builder.build()
+}
+
+fn fill(
+    mut builder: BatchBuilder,
+    records: &[KeyValue],
+    now: Timestamp,
+) -> Result<ValidBatch, BuildError> {
     for record in records {
         builder.append(NewRecord {
             timestamp: now,

@@ -2,7 +2,7 @@
 
 use milena_base::{Epoch, ErrorCode, Offset};
 
-use crate::{KeyValue, Token};
+use crate::{KeyValue, Marker, Producer, Token};
 
 /// What happened. `shard` is everywhere the partition of the internal topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +55,64 @@ pub enum Effect<R> {
         epoch: Epoch,
         records: Vec<KeyValue>,
     },
+    /// The same with a batch of a producer's open transaction.
+    AppendTransactional {
+        shard: i32,
+        epoch: Epoch,
+        producer: Producer,
+        records: Vec<KeyValue>,
+    },
+    /// The same with a control batch that ends a transaction.
+    AppendMarker {
+        shard: i32,
+        epoch: Epoch,
+        marker: Marker,
+    },
     /// Read the partition from its log start to its log end and report [`Event::Records`], then [`Event::Loaded`].
     Load { shard: i32, epoch: Epoch },
     /// The answer to a request.
     Reply { token: Token, response: R },
+}
+
+impl<R> Effect<R> {
+    /// The effect with another kind of answer, where it is not an answer itself.
+    ///
+    /// Errors: the answer, for the caller to translate.
+    pub fn translate<T>(self) -> Result<Effect<T>, (Token, R)> {
+        Ok(match self {
+            Effect::Append {
+                shard,
+                epoch,
+                records,
+            } => Effect::Append {
+                shard,
+                epoch,
+                records,
+            },
+            Effect::AppendTransactional {
+                shard,
+                epoch,
+                producer,
+                records,
+            } => Effect::AppendTransactional {
+                shard,
+                epoch,
+                producer,
+                records,
+            },
+            Effect::AppendMarker {
+                shard,
+                epoch,
+                marker,
+            } => Effect::AppendMarker {
+                shard,
+                epoch,
+                marker,
+            },
+            Effect::Load { shard, epoch } => Effect::Load { shard, epoch },
+            Effect::Reply { token, response } => return Err((token, response)),
+        })
+    }
 }
 
 /// One record of a shard's log, or the end of a transaction in it.

@@ -17,12 +17,14 @@
 
 mod batch;
 mod event;
+mod place;
 mod runtime;
 mod shard;
 mod slot;
 mod timers;
 
-pub use batch::{build_batch, read_batches};
+pub use batch::{build_batch, build_marker, build_transactional_batch, read_batches};
 pub use event::{Effect, Event, LoadedRecord, LogEnd, Payload};
+pub use place::partition_for;
 pub use runtime::{Options, Runtime};
-pub use shard::{KeyValue, Shard, Token, Turn, Write};
+pub use shard::{KeyValue, Marker, Producer, Shard, Token, Turn, Write};

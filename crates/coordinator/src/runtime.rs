@@ -6,7 +6,7 @@ use std::time::Duration;
 use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng};
 
 use crate::event::{Effect, Event, LoadedRecord, LogEnd};
-use crate::shard::{Shard, Token};
+use crate::shard::{Marker, Shard, Token};
 use crate::slot::{Batch, Slot, Surroundings};
 
 /// How the runtime behaves, whatever its shards.
@@ -79,6 +79,28 @@ impl<S: Shard> Runtime<S> {
             }),
             Err(error) => {
                 let response = S::refused(request, error);
+                out.push(Effect::Reply { token, response });
+            }
+        }
+    }
+
+    /// Appends the end of a transaction to a shard's log, after all that it was asked before. Exactly one
+    /// [`Effect::Reply`] follows: `response` when the marker is committed, or [`Shard::failed`] of it.
+    pub fn end_transaction(
+        &mut self,
+        shard: i32,
+        token: Token,
+        marker: Marker,
+        response: S::Response,
+        now: Now,
+        out: &mut Vec<Effect<S::Response>>,
+    ) {
+        match self.availability(shard) {
+            Ok(()) => self.with(shard, now, out, |slot, around| {
+                slot.end_transaction(marker, token, response, around)
+            }),
+            Err(error) => {
+                let response = S::failed(response, error);
                 out.push(Effect::Reply { token, response });
             }
         }
@@ -264,13 +286,24 @@ impl<S: Shard> Runtime<S> {
         let batch = work(slot, &mut around);
         let replies = slot.take_replies().into_iter();
         out.extend(replies.map(|(token, response)| Effect::Reply { token, response }));
-        if let Some(records) = batch {
-            let epoch = led.epoch;
-            out.push(Effect::Append {
+        let epoch = led.epoch;
+        out.extend(batch.map(|batch| match batch {
+            Batch::Plain(records) => Effect::Append {
                 shard,
                 epoch,
                 records,
-            });
-        }
+            },
+            Batch::Transactional(producer, records) => Effect::AppendTransactional {
+                shard,
+                epoch,
+                producer,
+                records,
+            },
+            Batch::Marker(marker) => Effect::AppendMarker {
+                shard,
+                epoch,
+                marker,
+            },
+        }));
     }
 }

@@ -11,6 +11,24 @@ use crate::timers::Timers;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// In whose name a transactional batch or a marker is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    pub id: i64,
+    pub epoch: i16,
+}
+
+/// The end of a transaction in one shard's partition, as WriteTxnMarkers brings it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    pub producer: Producer,
+    /// Epoch of the transaction coordinator that decided.
+    pub coordinator_epoch: i32,
+    pub committed: bool,
+    /// Protocol of the transaction (`transaction.version`); from 2 on each marker has an epoch of its own.
+    pub transaction_version: i16,
+}
+
 /// A record as it lies in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
@@ -86,6 +104,7 @@ pub struct Write<S: Shard> {
     pub(crate) records: Vec<S::Record>,
     pub(crate) replay: bool,
     pub(crate) atomic: bool,
+    pub(crate) within: Option<Producer>,
     pub(crate) answer: Option<(Token, S::Response)>,
     pub(crate) after: Option<S::After>,
 }
@@ -97,6 +116,7 @@ impl<S: Shard> Write<S> {
             records,
             replay: true,
             atomic: true,
+            within: None,
             answer: None,
             after: None,
         }
@@ -120,6 +140,13 @@ impl<S: Shard> Write<S> {
     #[must_use]
     pub fn without_replay(mut self) -> Write<S> {
         self.replay = false;
+        self
+    }
+
+    /// The records are part of this producer's open transaction. They stay in one batch.
+    #[must_use]
+    pub fn within(mut self, producer: Producer) -> Write<S> {
+        self.within = Some(producer);
         self
     }
 

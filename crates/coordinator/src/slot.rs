@@ -6,11 +6,15 @@ use std::time::Duration;
 use milena_base::{ErrorCode, Instant, Now, Offset, Prng};
 
 use crate::event::{LoadedRecord, LogEnd, Payload};
-use crate::shard::{KeyValue, Shard, Token, Turn, Write};
+use crate::shard::{KeyValue, Marker, Producer, Shard, Token, Turn, Write};
 use crate::timers::Timers;
 
 /// A batch that the owner should append now.
-pub(crate) type Batch = Vec<KeyValue>;
+pub(crate) enum Batch {
+    Plain(Vec<KeyValue>),
+    Transactional(Producer, Vec<KeyValue>),
+    Marker(Marker),
+}
 
 /// Bytes that a record takes in a batch beside key and value, at most.
 const RECORD_OVERHEAD_BYTES_MAX: usize = 32;
@@ -20,6 +24,15 @@ enum Work<S: Shard> {
     Request(Token, S::Request),
     After(S::After, Result<(), ErrorCode>),
     Write(Write<S>),
+    EndTransaction(Marker, Token, S::Response),
+}
+
+/// What a batch is, for the replay.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain { replay: bool },
+    Within(Producer),
+    Marker(Marker),
 }
 
 /// The write whose batch is with the owner.
@@ -27,8 +40,8 @@ struct Appending<S: Shard> {
     /// What the batch under way holds.
     under_way: Vec<S::Record>,
     /// The batches to follow.
-    to_follow: VecDeque<(Vec<S::Record>, Batch)>,
-    replay: bool,
+    to_follow: VecDeque<(Vec<S::Record>, Vec<KeyValue>)>,
+    kind: Kind,
     answer: Option<(Token, S::Response)>,
     after: Option<S::After>,
 }
@@ -151,6 +164,19 @@ impl<S: Shard> Slot<S> {
         self.drive(around)
     }
 
+    /// Ends a transaction in the order of everything else.
+    pub(crate) fn end_transaction(
+        &mut self,
+        marker: Marker,
+        token: Token,
+        response: S::Response,
+        around: &mut Surroundings,
+    ) -> Option<Batch> {
+        let work = Work::EndTransaction(marker, token, response);
+        self.queue.push_back(work);
+        self.drive(around)
+    }
+
     /// Fails what waited too long, then lets due timers decide.
     pub(crate) fn tick(&mut self, around: &mut Surroundings) -> Option<Batch> {
         while self
@@ -188,11 +214,11 @@ impl<S: Shard> Slot<S> {
             }
             Ok(base) => {
                 let records = std::mem::take(&mut appending.under_way);
-                self.take_in(base, records, appending.replay);
+                self.take_in(base, records, appending.kind);
                 if let Some((records, bytes)) = appending.to_follow.pop_front() {
                     appending.under_way = records;
                     self.appending = Some(appending);
-                    return Some(bytes);
+                    return Some(Batch::Plain(bytes));
                 }
                 self.park(appending.answer, appending.after, around);
                 self.drive(around)
@@ -214,6 +240,9 @@ impl<S: Shard> Slot<S> {
                 Work::Request(token, request) => replies.push((token, S::refused(request, error))),
                 Work::Write(write) => {
                     replies.extend(write.answer.map(|(t, r)| (t, S::failed(r, error))));
+                }
+                Work::EndTransaction(_, token, response) => {
+                    replies.push((token, S::failed(response, error)));
                 }
                 Work::After(..) => {}
             }
@@ -249,6 +278,9 @@ impl<S: Shard> Slot<S> {
                     self.turn(around, |shard, turn| shard.after(after, result, turn))
                 }
                 Some(Work::Write(write)) => Some(write),
+                Some(Work::EndTransaction(marker, token, response)) => {
+                    return Some(self.begin_marker(marker, token, response));
+                }
                 None => {
                     let timer = self.timers.pop_due(around.now.mono)?;
                     self.turn(around, |shard, turn| shard.timer(timer, turn))
@@ -276,6 +308,17 @@ impl<S: Shard> Slot<S> {
         decide(&mut self.shard, &mut turn)
     }
 
+    fn begin_marker(&mut self, marker: Marker, token: Token, response: S::Response) -> Batch {
+        self.appending = Some(Appending {
+            under_way: Vec::new(),
+            to_follow: VecDeque::new(),
+            kind: Kind::Marker(marker),
+            answer: Some((token, response)),
+            after: None,
+        });
+        Batch::Marker(marker)
+    }
+
     fn begin_or_queue(
         &mut self,
         write: Option<Write<S>>,
@@ -290,7 +333,7 @@ impl<S: Shard> Slot<S> {
             self.park(write.answer, write.after, around);
             return None;
         }
-        let limit = match write.atomic {
+        let limit = match write.atomic || write.within.is_some() {
             true => usize::MAX,
             false => around.batch_bytes_max,
         };
@@ -307,19 +350,36 @@ impl<S: Shard> Slot<S> {
         self.appending = Some(Appending {
             under_way,
             to_follow,
-            replay: write.replay,
+            kind: match write.within {
+                Some(producer) => Kind::Within(producer),
+                None => Kind::Plain {
+                    replay: write.replay,
+                },
+            },
             answer: write.answer,
             after: write.after,
         });
-        Some(bytes)
+        Some(match write.within {
+            Some(producer) => Batch::Transactional(producer, bytes),
+            None => Batch::Plain(bytes),
+        })
     }
 
-    fn take_in(&mut self, base: Offset, batch: Vec<S::Record>, replay: bool) {
+    fn take_in(&mut self, base: Offset, batch: Vec<S::Record>, kind: Kind) {
         debug_assert!(base >= self.written, "the log went back");
+        let producer_id = match kind {
+            Kind::Within(producer) => producer.id,
+            Kind::Plain { .. } | Kind::Marker(_) => -1,
+        };
         self.written = base + batch.len() as i64;
-        if replay {
+        if let Kind::Marker(marker) = kind {
+            self.written = base + 1;
+            self.shard
+                .end_transaction(marker.producer.id, marker.committed);
+        }
+        if !matches!(kind, Kind::Plain { replay: false }) {
             for (i, record) in batch.into_iter().enumerate() {
-                self.shard.replay(base + i as i64, -1, record);
+                self.shard.replay(base + i as i64, producer_id, record);
             }
         }
         self.snapshots
@@ -394,9 +454,9 @@ impl<S: Shard> Slot<S> {
 fn divide<S: Shard>(
     records: Vec<S::Record>,
     batch_bytes_max: usize,
-) -> Result<VecDeque<(Vec<S::Record>, Batch)>, String> {
+) -> Result<VecDeque<(Vec<S::Record>, Vec<KeyValue>)>, String> {
     let mut batches = VecDeque::new();
-    let (mut batch, mut encoded, mut bytes) = (Vec::new(), Batch::new(), 0usize);
+    let (mut batch, mut encoded, mut bytes) = (Vec::new(), Vec::new(), 0usize);
     for record in records {
         let data = S::encode(&record)?;
         let size = data.key.len() + data.value.as_ref().map_or(0, |v| v.len());

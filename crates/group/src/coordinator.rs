@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_base::{ErrorCode, Instant, Now, Prng};
-use milena_coordinator::{Effect, Event, Options, Runtime, Token};
+use milena_coordinator::{Effect, Event, Marker, Options, Producer, Runtime, Token, partition_for};
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::{
     DeleteGroupsRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, Str,
+    OffsetDeleteRequest, OffsetFetchRequest, Str, TxnOffsetCommitRequest,
 };
 
 use crate::api::{
-    self, Gather, GroupRequest, GroupResponse, Held, Topics, offset_fetch_groups, shape,
-    split_offset_commit, split_offset_delete,
+    self, Gather, GroupRequest, GroupResponse, Held, Topics, offset_fetch_groups,
+    plain_offset_commit, shape, split_offset_commit, split_offset_delete,
 };
 use crate::config::GroupConfig;
 use crate::offsets::delete::DeletedTopic;
@@ -37,6 +37,7 @@ enum Waiting {
         gather: u64,
         index: usize,
     },
+    Marker(Token),
     Nobody,
 }
 
@@ -160,6 +161,9 @@ impl GroupCoordinator {
                 self.ask_member(token, version, shard, request, refusal, now, out);
             }
             GroupRequest::OffsetCommit(request) => self.commit(token, version, request, now, out),
+            GroupRequest::TxnOffsetCommit(request) => {
+                self.commit_in_transaction(token, version, request, now, out);
+            }
             GroupRequest::OffsetDelete(request) => self.delete(token, version, request, now, out),
             GroupRequest::OffsetFetch(request) => self.fetch(token, version, request, now, out),
             GroupRequest::ListGroups(request) => {
@@ -244,6 +248,61 @@ impl GroupCoordinator {
             now,
             out,
         );
+    }
+
+    fn commit_in_transaction(
+        &mut self,
+        token: Token,
+        version: i16,
+        request: TxnOffsetCommitRequest,
+        now: Now,
+        out: &mut Vec<Effect<GroupResponse>>,
+    ) {
+        let producer = Producer {
+            id: request.producer_id,
+            epoch: request.producer_epoch,
+        };
+        let (mut request, plain_version) = plain_offset_commit(request, version);
+        let refusal = group_id_refusal(&request.group_id);
+        let refused = match refusal {
+            Some(_) => Vec::new(),
+            None => split_offset_commit(&mut request, plain_version, &*self.topics),
+        };
+        let held = Held::TxnCommit(refused);
+        let shard = self.partition_for(&request.group_id);
+        let nothing_left = request.topics.is_empty();
+        let question = ShardRequest::TxnCommit(producer, request);
+        if refusal.is_some() || nothing_left {
+            let error = refusal.unwrap_or(ErrorCode::None);
+            let response = shape(question.refused_before_asking(error), version, held);
+            return out.extend(response.map(|response| Effect::Reply { token, response }));
+        }
+        let waiting = Waiting::Whole {
+            token,
+            version,
+            held,
+        };
+        self.ask(shard, waiting, question, now, out);
+    }
+
+    /// Writes the end of a transaction to a partition of `__consumer_offsets`, in the order of everything else. The
+    /// answer is a [`GroupResponse::TransactionEnded`].
+    pub fn end_transaction(
+        &mut self,
+        token: Token,
+        shard: i32,
+        marker: Marker,
+        now: Now,
+        out: &mut Vec<Effect<GroupResponse>>,
+    ) {
+        self.tokens += 1;
+        let inner = Token(self.tokens);
+        self.waiting.insert(inner, Waiting::Marker(token));
+        let mut effects = Vec::new();
+        let done = ShardResponse::Ended(ErrorCode::None);
+        self.runtime
+            .end_transaction(shard, inner, marker, done, now, &mut effects);
+        self.pass_on(effects, out);
     }
 
     fn delete(
@@ -335,18 +394,9 @@ impl GroupCoordinator {
         out: &mut Vec<Effect<GroupResponse>>,
     ) {
         for effect in effects {
-            match effect {
-                Effect::Append {
-                    shard,
-                    epoch,
-                    records,
-                } => out.push(Effect::Append {
-                    shard,
-                    epoch,
-                    records,
-                }),
-                Effect::Load { shard, epoch } => out.push(Effect::Load { shard, epoch }),
-                Effect::Reply { token, response } => out.extend(self.answer(token, response)),
+            match effect.translate() {
+                Ok(effect) => out.push(effect),
+                Err((token, response)) => out.extend(self.answer(token, response)),
             }
         }
     }
@@ -355,6 +405,14 @@ impl GroupCoordinator {
     fn answer(&mut self, inner: Token, response: ShardResponse) -> Option<Effect<GroupResponse>> {
         match self.waiting.remove(&inner)? {
             Waiting::Nobody => None,
+            Waiting::Marker(token) => {
+                let error = match response {
+                    ShardResponse::Ended(error) => error,
+                    _ => ErrorCode::UnknownServerError,
+                };
+                let response = GroupResponse::TransactionEnded(error);
+                Some(Effect::Reply { token, response })
+            }
             Waiting::Whole {
                 token,
                 version,
@@ -376,16 +434,6 @@ impl GroupCoordinator {
             }
         }
     }
-}
-
-/// The partition of `__consumer_offsets` that a group's records are in: Java's `String.hashCode`, without its sign,
-/// modulo the number of partitions. This is also where FindCoordinator looks.
-pub fn partition_for(group_id: &str, partitions: i32) -> i32 {
-    let hash = group_id.encode_utf16().fold(0i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
-    // Kafka takes the absolute value, and 0 where there is none.
-    hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
 fn group_id_refusal(group_id: &Str) -> Option<ErrorCode> {
@@ -410,29 +458,4 @@ fn distinct(request: DeleteGroupsRequest) -> Vec<Str> {
     let mut groups = request.groups_names;
     groups.retain(|group| seen.insert(group.clone()));
     groups
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Expected values are `Utils.abs(id.hashCode()) % 50` of a JVM.
-    #[test]
-    fn groups_are_where_kafka_looks_for_them() {
-        for (group, partition) in PLACES {
-            assert_eq!(partition_for(group, 50), *partition, "{group:?}");
-        }
-    }
-
-    const PLACES: &[(&str, i32)] = &[
-        ("", 0),
-        ("g", 3),
-        ("group", 47),
-        ("console-consumer-12345", 6),
-        ("my-group", 12),
-        ("été", 42),
-        ("😀", 49),
-        ("polygenelubricants", 0),
-        ("connect-cluster", 13),
-    ];
 }

@@ -20,10 +20,11 @@ mod shard;
 
 pub use api::{GroupRequest, GroupResponse, Topics};
 pub use config::GroupConfig;
-pub use coordinator::{GroupCoordinator, partition_for};
+pub use coordinator::GroupCoordinator;
 /// What the owner of a [`GroupCoordinator`] deals in.
 pub use milena_coordinator::{
-    Effect, Event, KeyValue, LoadedRecord, LogEnd, Payload, Token, build_batch, read_batches,
+    Effect, Event, KeyValue, LoadedRecord, LogEnd, Marker, Payload, Producer, Token, build_batch,
+    partition_for, read_batches,
 };
 pub use offsets::delete::DeletedTopic;
 pub use offsets::{CommittedOffset, OffsetKey, OffsetTable};

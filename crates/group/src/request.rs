@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use milena_base::ErrorCode;
+use milena_coordinator::Producer;
 use milena_protocol::delete_groups_response::DeletableGroupResult;
 use milena_protocol::describe_groups_response::DescribedGroup;
 use milena_protocol::leave_group_response::MemberResponse;
@@ -37,6 +38,8 @@ pub enum ShardRequest {
     Heartbeat(HeartbeatRequest),
     Leave(LeaveGroupRequest),
     Commit(i16, OffsetCommitRequest),
+    /// Answered by [`ShardResponse::Commit`].
+    TxnCommit(Producer, OffsetCommitRequest),
     Fetch(OffsetFetchRequestGroup, bool),
     OffsetDelete(OffsetDeleteRequest),
     List(Arc<ListGroupsRequest>),
@@ -59,6 +62,8 @@ pub enum ShardResponse {
     Describe(DescribedGroup),
     Delete(DeletableGroupResult),
     Done,
+    /// A transaction ended in the partition, or could not.
+    Ended(ErrorCode),
 }
 
 impl ShardRequest {
@@ -83,7 +88,7 @@ impl ShardRequest {
                 error => heartbeat(error),
             }),
             ShardRequest::Leave(request) => ShardResponse::Leave(leave_error(&request, error)),
-            ShardRequest::Commit(_, request) => {
+            ShardRequest::Commit(_, request) | ShardRequest::TxnCommit(_, request) => {
                 ShardResponse::Commit(commit_error(&request, error))
             }
             ShardRequest::Fetch(request, _) => {
@@ -146,6 +151,7 @@ impl ShardResponse {
                 ..result
             }),
             ShardResponse::Done => ShardResponse::Done,
+            ShardResponse::Ended(_) => ShardResponse::Ended(error),
         }
     }
 }

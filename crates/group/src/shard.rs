@@ -247,6 +247,9 @@ impl Shard for GroupShard {
             ShardRequest::Commit(version, request) => {
                 self.commit_offsets(token, version, request, turn)
             }
+            ShardRequest::TxnCommit(producer, request) => {
+                self.commit_in_transaction(token, producer, request, turn)
+            }
             ShardRequest::Fetch(request, require_stable) => {
                 self.fetch_offsets(token, request, require_stable, turn)
             }

@@ -111,6 +111,15 @@ impl Connection {
         Ok(Some(incoming))
     }
 
+    /// Lets nothing pass the request of this sequence while it waits.
+    pub fn hold(&mut self, sequence: u64) {
+        let index = sequence.checked_sub(self.first).map(|index| index as usize);
+        let slot = index.and_then(|index| self.slots.get_mut(index));
+        if let Some(Slot::Waiting { passable }) = slot {
+            self.blocked += usize::from(std::mem::replace(passable, false));
+        }
+    }
+
     /// Hands in the answer to the request of this sequence; `None` where none is sent.
     ///
     /// # Panics

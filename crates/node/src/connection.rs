@@ -179,6 +179,7 @@ impl Task {
             Reply::Now(frame) => self.connection.complete(sequence, Some(frame)),
             Reply::Silent => self.connection.complete(sequence, None),
             Reply::Parked => {}
+            Reply::Held => self.connection.hold(sequence),
             Reply::Close(why) => return Err(End::Refused(why)),
         }
         self.edge.deliver(&mut self.outbox);

@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use milena_broker::{
     Broker, Chore, CleanerEvent, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane,
     LifecycleEvent, MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent,
-    ToControllerEvent,
+    ToControllerEvent, TxnEvent,
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,6 +22,7 @@ pub struct Senders {
     pub quorum: Sender<QuorumEvent>,
     pub metadata: Sender<MetadataEvent>,
     pub groups: Sender<GroupsEvent>,
+    pub transactions: Sender<TxnEvent>,
     pub lifecycle: Sender<LifecycleEvent>,
     pub to_controller: Sender<ToControllerEvent>,
     pub chores: Sender<Chore>,
@@ -124,6 +125,7 @@ impl Edge {
             Post::Quorum(event) => send(senders.quorum.send(event)),
             Post::Metadata(event) => send(senders.metadata.send(event)),
             Post::Groups(event) => send(senders.groups.send(event)),
+            Post::Transactions(event) => send(senders.transactions.send(event)),
             Post::Lifecycle(event) => send(senders.lifecycle.send(event)),
             Post::ToController(event) => send(senders.to_controller.send(event)),
             Post::Chore(chore) => send(senders.chores.send(chore)),

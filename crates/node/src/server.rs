@@ -10,7 +10,7 @@ use std::time::Duration;
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
     Chore, CleanerEvent, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind,
-    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent,
+    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -104,12 +104,20 @@ struct Node {
     again: Calls,
 }
 
+fn limits(config: &NodeConfig) -> Limits {
+    Limits {
+        frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
+        ..Limits::default()
+    }
+}
+
 impl Node {
     /// Starts the mailboxes' threads.
     fn new(config: &NodeConfig, clock: Clock, parts: Parts, out: &mut Outbox) -> Node {
         let (quorum, quorum_events) = channel();
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
+        let (transactions, transaction_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (to_controller, to_controller_events) = channel();
         let (chores, chore_events) = channel();
@@ -124,6 +132,7 @@ impl Node {
             quorum,
             metadata,
             groups,
+            transactions,
             lifecycle,
             to_controller,
             chores,
@@ -134,15 +143,18 @@ impl Node {
             waiters,
             life,
         };
-        let limits = Limits {
-            frame_bytes_max: config.socket_request_max_bytes().max(0) as usize,
-            ..Limits::default()
-        };
-        let edge = Arc::new(Edge::new(parts.broker.clone(), clock, limits, senders));
+        let broker = parts.broker.clone();
+        let edge = Arc::new(Edge::new(broker, clock, limits(config), senders));
         edge.deliver(out);
         let threads = vec![
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
+            threads::mailbox(
+                "transactions",
+                edge.clone(),
+                transaction_events,
+                parts.transactions,
+            ),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
             threads::mailbox(
                 "to-controller",
@@ -282,7 +294,8 @@ impl Node {
     /// Stops the mailboxes in order, then leaves the directories as a clean stop leaves them.
     fn close(self, peers: JoinHandle<()>) {
         for post in [
-            Post::from(GroupsEvent::Stop),
+            Post::from(TxnEvent::Stop),
+            GroupsEvent::Stop.into(),
             MetadataEvent::Stop.into(),
             LifecycleEvent::Ended.into(),
             ToControllerEvent::Stop.into(),

@@ -7,6 +7,7 @@ use milena_records::ValidBatch;
 use crate::Partition;
 use crate::partition::Inner;
 use crate::role::Role;
+use crate::verify::{self, Vouched};
 
 /// A batch that was appended (or had been before).
 #[derive(Debug)]
@@ -44,7 +45,21 @@ impl Partition {
         origin: AppendOrigin,
         now: Now,
     ) -> Result<Appended, AppendRefused> {
-        let (mut appended, flush) = self.append_locked(batch, all, origin, now)?;
+        self.append_vouched(batch, all, origin, Vouched::Unasked, now)
+    }
+
+    /// The same for a transactional batch, with what speaks for it.
+    ///
+    /// Errors: INVALID_TXN_STATE where a transaction of the producer ended here since the coordinator was asked.
+    pub fn append_vouched(
+        &self,
+        batch: ValidBatch,
+        all: bool,
+        origin: AppendOrigin,
+        vouched: Vouched,
+        now: Now,
+    ) -> Result<Appended, AppendRefused> {
+        let (mut appended, flush) = self.append_locked(batch, all, origin, vouched, now)?;
         if let Some(flush) = flush {
             appended.high_watermark_moved |= self.make_durable(&flush, now)?;
         }
@@ -56,11 +71,17 @@ impl Partition {
         batch: ValidBatch,
         all: bool,
         origin: AppendOrigin,
+        vouched: Vouched,
         now: Now,
     ) -> Result<(Appended, Option<Flush>), AppendRefused> {
         let mut inner = self.lock();
         let min_insync = inner.min_insync;
-        let Inner { log, role, .. } = &mut *inner;
+        let Inner {
+            log,
+            role,
+            verifying,
+            ..
+        } = &mut *inner;
         let (Some(log), Role::Leader(leader)) = (log, role) else {
             return Err(self.not_leading());
         };
@@ -72,7 +93,13 @@ impl Partition {
             );
             return Err(AppendRefused::Refused(ErrorCode::NotEnoughReplicas, why));
         }
+        let header = *batch.header();
+        verify::check(log, verifying, &header, vouched)?;
         let done = log.append_as_leader(batch, leader.epoch, origin, now)?;
+        if header.is_transactional() {
+            // Its transaction is open now, or has ended: neither leaves an earlier yes good.
+            verifying.end(header.producer_id());
+        }
         let flush = match done.flush_due {
             true => log.start_flush().map_err(AppendRefused::Fault)?,
             false => None,

@@ -20,6 +20,7 @@ mod lookup;
 mod partition;
 mod read;
 mod role;
+mod verify;
 
 pub use append::{AppendRefused, Appended};
 pub use follow::{Replicated, Truncation};
@@ -28,3 +29,4 @@ pub use lookup::{Found, Lookup};
 pub use partition::{Offsets, Partition, RoleView};
 pub use read::{Divergence, Isolation, ReadAnswer, ReadFrom, ReadRefused, Wanted};
 pub use role::{Assignment, FetchNote, Follower, Leader, Role};
+pub use verify::{Guard, Verification, Vouched};

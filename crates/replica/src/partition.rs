@@ -8,6 +8,7 @@ use milena_base::{BrokerId, Epoch, ErrorCode, Now, Offset, TopicIdPartition, Top
 use milena_log::{Log, LogReader};
 
 use crate::role::{Assignment, Follower, Leader, Role};
+use crate::verify::Verifying;
 
 /// What readers see of the role; never changes under its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub log: Option<Log>,
     pub role: Role,
     pub min_insync: i32,
+    pub verifying: Verifying,
 }
 
 /// See the crate's words.
@@ -107,6 +109,7 @@ impl Partition {
                 log: Some(log),
                 role: Role::Offline,
                 min_insync: 1,
+                verifying: Verifying::default(),
             }),
         }
     }

@@ -10,6 +10,7 @@ use crate::ctx::{Ctx, Outbox, Reply};
 use crate::topics;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub(super) fn handle(
     broker: &Broker,
@@ -46,9 +47,10 @@ pub(super) fn handle(
 fn find(broker: &Broker, ctx: &Ctx, kind: i8, key: Str, out: &mut Outbox) -> Coordinator {
     let image = broker.image();
     let located = match kind {
-        GROUP => locate(broker, ctx, &image, &key, out),
-        // Transactions and share groups have no coordinator here yet.
-        1 | 2 => Err(ErrorCode::CoordinatorNotAvailable),
+        GROUP => locate(broker, ctx, &image, topics::CONSUMER_OFFSETS, &key, out),
+        TRANSACTION => locate(broker, ctx, &image, topics::TRANSACTION_STATE, &key, out),
+        // Share groups have no coordinator here yet.
+        2 => Err(ErrorCode::CoordinatorNotAvailable),
         _ => Err(ErrorCode::InvalidRequest),
     };
     match located {
@@ -83,16 +85,17 @@ fn locate(
     broker: &Broker,
     ctx: &Ctx,
     image: &Image,
-    group: &Str,
+    log: &'static str,
+    key: &Str,
     out: &mut Outbox,
 ) -> Result<(i32, Str, i32), ErrorCode> {
     let unavailable = ErrorCode::CoordinatorNotAvailable;
-    let Some(topic) = image.topics.named(topics::CONSUMER_OFFSETS) else {
-        broker.auto_create(ctx, &[topics::CONSUMER_OFFSETS.into()], out);
+    let Some(topic) = image.topics.named(log) else {
+        broker.auto_create(ctx, &[log.into()], out);
         return Err(unavailable);
     };
     let count = topic.partitions.len() as i32;
-    let index = milena_group::partition_for(group, count);
+    let index = milena_coordinator::partition_for(key, count);
     let partition = topic.partitions.get(&index).ok_or(unavailable)?;
     let leader = image.cluster.broker(partition.leader).ok_or(unavailable)?;
     if leader.fenced {

@@ -1,5 +1,4 @@
-//! InitProducerId. v3: a producer may bring the id and epoch that it had. Transactional ids have no coordinator here
-//! yet.
+//! InitProducerId. v3: a producer may bring the id and epoch that it had. v4: PRODUCER_FENCED. v6: two-phase commit.
 
 use milena_base::ErrorCode;
 use milena_protocol::InitProducerIdRequest;
@@ -7,6 +6,7 @@ use milena_protocol::InitProducerIdRequest;
 use crate::broker::Broker;
 use crate::ctx::{Ctx, Outbox, Reply};
 use crate::producer_ids;
+use crate::transactions::TxnEvent;
 
 pub(super) fn handle(
     broker: &Broker,
@@ -14,19 +14,17 @@ pub(super) fn handle(
     request: InitProducerIdRequest,
     out: &mut Outbox,
 ) -> Reply {
-    match &request.transactional_id {
-        Some(id) if id.is_empty() => {
-            return ctx.now_frame(&producer_ids::refused(ErrorCode::InvalidRequest));
-        }
-        Some(_) => {
-            return ctx.now_frame(&producer_ids::refused(ErrorCode::CoordinatorNotAvailable));
-        }
-        None => {}
-    }
     let both_or_none = (request.producer_id == -1) == (request.producer_epoch == -1);
-    if !both_or_none {
+    let named = request.transactional_id.as_ref();
+    if !both_or_none || named.is_some_and(|id| id.is_empty()) {
         return ctx.now_frame(&producer_ids::refused(ErrorCode::InvalidRequest));
     }
-    producer_ids::answer_with_fresh(broker, ctx.to, out);
+    match named {
+        None => producer_ids::answer_with_fresh(broker, ctx.to, out),
+        Some(_) => out.post(TxnEvent::Request {
+            ctx: Box::new(ctx.clone()),
+            request: request.into(),
+        }),
+    }
     Reply::Parked
 }

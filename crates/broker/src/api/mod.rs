@@ -6,11 +6,13 @@ use milena_group::GroupRequest;
 use milena_net::Incoming;
 use milena_protocol::{ApiKey, Message};
 use milena_raft::RaftRequest;
+use milena_txn::TxnRequest;
 
 use crate::ask::{Ask, Behalf, Origin, Wanted};
 use crate::broker::Broker;
 use crate::ctx::{Ctx, Outbox, Reply};
 use crate::groups::GroupsEvent;
+use crate::transactions::TxnEvent;
 
 /// Decodes the body; a body that does not have its form closes the connection, as in Kafka.
 fn decode<M: Message>(incoming: Incoming) -> Result<M, Reply> {
@@ -22,6 +24,7 @@ macro_rules! apis {
     (
         served { $($key:ident => $module:ident on $on:ident;)* }
         groups { $($group:ident;)* }
+        transactions { $($transaction:ident;)* }
         quorum { $($raft:ident;)* }
         forwarded { $($forwarded:ident on $forwarded_on:ident;)* }
     ) => {
@@ -32,6 +35,7 @@ macro_rules! apis {
             match api {
                 $(ApiKey::$key => Some(On::$on),)*
                 $(ApiKey::$group => Some(On::Brokers),)*
+                $(ApiKey::$transaction => Some(On::Brokers),)*
                 $(ApiKey::$raft => Some(On::Controllers),)*
                 $(ApiKey::$forwarded => Some(On::$forwarded_on),)*
                 _ => None,
@@ -51,6 +55,10 @@ macro_rules! apis {
                 },)*
                 $(ApiKey::$group => match decode(incoming) {
                     Ok(request) => to_groups(ctx, GroupRequest::$group(request), out),
+                    Err(reply) => reply,
+                },)*
+                $(ApiKey::$transaction => match decode(incoming) {
+                    Ok(request) => to_transactions(ctx, TxnRequest::$transaction(request), out),
                     Err(reply) => reply,
                 },)*
                 $(ApiKey::$raft => match decode(incoming) {
@@ -79,6 +87,15 @@ pub(crate) fn all() -> impl Iterator<Item = ApiKey> {
 /// The answer comes from the groups' mailbox.
 fn to_groups(ctx: &Ctx, request: GroupRequest, out: &mut Outbox) -> Reply {
     out.post(GroupsEvent::Request {
+        ctx: Box::new(ctx.clone()),
+        request,
+    });
+    Reply::Parked
+}
+
+/// The answer comes from the transactions' mailbox.
+fn to_transactions(ctx: &Ctx, request: TxnRequest, out: &mut Outbox) -> Reply {
+    out.post(TxnEvent::Request {
         ctx: Box::new(ctx.clone()),
         request,
     });
@@ -178,6 +195,8 @@ apis! {
         DeleteRecords => delete_records on Brokers;
         InitProducerId => init_producer_id on Brokers;
         OffsetForLeaderEpoch => offset_for_leader_epoch on Brokers;
+        WriteTxnMarkers => write_txn_markers on Brokers;
+        TxnOffsetCommit => txn_offset_commit on Brokers;
         DescribeConfigs => describe_configs on Both;
         AlterConfigs => alter_configs on Both;
         IncrementalAlterConfigs => incremental_alter_configs on Both;
@@ -202,6 +221,13 @@ apis! {
         ListGroups;
         DeleteGroups;
         OffsetDelete;
+    }
+    transactions {
+        AddPartitionsToTxn;
+        AddOffsetsToTxn;
+        EndTxn;
+        DescribeTransactions;
+        ListTransactions;
     }
     quorum {
         Vote;

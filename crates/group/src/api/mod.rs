@@ -6,20 +6,23 @@ mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod shape;
+mod txn_offset_commit;
 
 pub(crate) use gather::{Gather, Kind};
 pub(crate) use offset_commit::split as split_offset_commit;
 pub(crate) use offset_delete::split as split_offset_delete;
 pub(crate) use offset_fetch::groups as offset_fetch_groups;
 pub(crate) use shape::{Held, shape};
+pub(crate) use txn_offset_commit::request as plain_offset_commit;
 
-use milena_base::Uuid;
+use milena_base::{ErrorCode, Uuid};
 use milena_protocol::{
     DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
     LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
     OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, Str, SyncGroupRequest, SyncGroupResponse,
+    OffsetFetchResponse, Str, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
 };
 
 /// What the cluster knows of topics now: a view of the metadata image.
@@ -45,6 +48,7 @@ pub enum GroupRequest {
     ListGroups(ListGroupsRequest),
     DescribeGroups(DescribeGroupsRequest),
     DeleteGroups(DeleteGroupsRequest),
+    TxnOffsetCommit(TxnOffsetCommitRequest),
 }
 
 /// The answer to the [`GroupRequest`] of the same name, ready to be encoded in the request's version.
@@ -60,6 +64,9 @@ pub enum GroupResponse {
     ListGroups(ListGroupsResponse),
     DescribeGroups(DescribeGroupsResponse),
     DeleteGroups(DeleteGroupsResponse),
+    TxnOffsetCommit(TxnOffsetCommitResponse),
+    /// To [`crate::GroupCoordinator::end_transaction`]; NONE where the marker is written.
+    TransactionEnded(ErrorCode),
 }
 
 macro_rules! conversions {
@@ -88,4 +95,5 @@ conversions! {
     ListGroups ListGroupsRequest ListGroupsResponse;
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
+    TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse;
 }

@@ -4,7 +4,7 @@ use milena_protocol::offset_commit_response::OffsetCommitResponseTopic;
 use milena_protocol::offset_delete_response::OffsetDeleteResponseTopic;
 use milena_protocol::{JoinGroupResponse, LeaveGroupResponse, Str};
 
-use crate::api::{GroupResponse, offset_commit, offset_delete};
+use crate::api::{GroupResponse, offset_commit, offset_delete, txn_offset_commit};
 use crate::request::ShardResponse;
 
 /// First version of JoinGroup whose protocol name may be null.
@@ -17,6 +17,7 @@ const LEAVE_MEMBERS_FROM: i16 = 3;
 pub(crate) enum Held {
     Nothing,
     Commit(Vec<OffsetCommitResponseTopic>),
+    TxnCommit(Vec<OffsetCommitResponseTopic>),
     Delete(Vec<OffsetDeleteResponseTopic>),
 }
 
@@ -27,6 +28,10 @@ pub(crate) fn shape(response: ShardResponse, version: i16, held: Held) -> Option
         (ShardResponse::Sync(response), _) => response.into(),
         (ShardResponse::Heartbeat(response), _) => response.into(),
         (ShardResponse::Leave(response), _) => leave(response, version).into(),
+        (ShardResponse::Commit(mut response), Held::TxnCommit(refused)) => {
+            response.topics = offset_commit::merge(refused, response.topics);
+            txn_offset_commit::response(response, version).into()
+        }
         (ShardResponse::Commit(mut response), held) => {
             if let Held::Commit(refused) = held {
                 response.topics = offset_commit::merge(refused, response.topics);
@@ -46,7 +51,8 @@ pub(crate) fn shape(response: ShardResponse, version: i16, held: Held) -> Option
             | ShardResponse::List(_)
             | ShardResponse::Describe(_)
             | ShardResponse::Delete(_)
-            | ShardResponse::Done,
+            | ShardResponse::Done
+            | ShardResponse::Ended(_),
             _,
         ) => return None,
     })

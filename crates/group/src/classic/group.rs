@@ -294,6 +294,25 @@ impl ClassicGroup {
         }
     }
 
+    /// As [`ClassicGroup::validate_offset_commit`], but for producers that do not know of members and generations, and
+    /// also in a rebalance: the offsets belong to the generation that is named.
+    pub(crate) fn validate_transactional_commit(
+        &self,
+        member_id: &Str,
+        instance_id: Option<&Str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        let names_nobody = generation < 0 && member_id.is_empty() && instance_id.is_none();
+        if names_nobody || (generation < 0 && self.state == ClassicState::Empty) {
+            return Ok(());
+        }
+        self.validate_member(member_id, instance_id)?;
+        match generation == self.generation {
+            true => Ok(()),
+            false => Err(ErrorCode::IllegalGeneration),
+        }
+    }
+
     /// Offsets of a group with members can be deleted where their subscriptions are known.
     pub(crate) fn validate_offset_delete(&self) -> Result<(), ErrorCode> {
         match self.state == ClassicState::Empty || self.uses_consumer_protocol() {

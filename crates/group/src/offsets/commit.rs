@@ -1,7 +1,7 @@
-//! OffsetCommit. v7: group instance id. v9: GROUP_ID_NOT_FOUND for an unknown group. v10: topics by id.
+//! OffsetCommit and TxnOffsetCommit. v7: group instance id. v9: GROUP_ID_NOT_FOUND for an unknown group. v10: topics by id.
 
 use milena_base::{ErrorCode, Now};
-use milena_coordinator::{Token, Turn, Write};
+use milena_coordinator::{Producer, Token, Turn, Write};
 use milena_protocol::offset_commit_request::OffsetCommitRequestPartition;
 use milena_protocol::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -28,9 +28,36 @@ impl GroupShard {
             let answer = commit_error(&request, error);
             return Some(Write::new(Vec::new()).answer(token, ShardResponse::Commit(answer)));
         }
+        let (records, response) = self.committing(&request, turn.now);
+        Some(Write::new(records).answer(token, ShardResponse::Commit(response)))
+    }
+
+    /// TxnOffsetCommit: the offsets wait for the end of the producer's transaction.
+    pub(crate) fn commit_in_transaction(
+        &mut self,
+        token: Token,
+        producer: Producer,
+        request: OffsetCommitRequest,
+        turn: &mut Turn<'_, GroupShard>,
+    ) -> Option<Write<GroupShard>> {
+        if let Err(error) = self.admit_transactional_commit(&request) {
+            let answer = commit_error(&request, error);
+            return Some(Write::new(Vec::new()).answer(token, ShardResponse::Commit(answer)));
+        }
+        let (records, response) = self.committing(&request, turn.now);
+        let write = Write::new(records).within(producer);
+        Some(write.answer(token, ShardResponse::Commit(response)))
+    }
+
+    /// The records of a commit that the group takes, and its answer.
+    fn committing(
+        &self,
+        request: &OffsetCommitRequest,
+        now: Now,
+    ) -> (Vec<GroupRecord>, OffsetCommitResponse) {
         let expire_timestamp = match request.retention_time_ms {
             -1 => -1,
-            retention => turn.now.wall.0.saturating_add(retention),
+            retention => now.wall.0.saturating_add(retention),
         };
         let mut records = Vec::new();
         let mut topics = Vec::with_capacity(request.topics.len());
@@ -48,7 +75,7 @@ impl GroupShard {
                         value: Some(OffsetCommitValue {
                             topic_id: topic.topic_id,
                             expire_timestamp,
-                            ..committed(partition, turn.now)
+                            ..committed(partition, now)
                         }),
                     });
                 }
@@ -70,7 +97,7 @@ impl GroupShard {
             topics,
             ..Default::default()
         };
-        Some(Write::new(records).answer(token, ShardResponse::Commit(response)))
+        (records, response)
     }
 
     /// Whether the group takes offsets from this member; a good commit counts as a heartbeat.
@@ -94,6 +121,20 @@ impl GroupShard {
                     self.reschedule_session(&request.group_id, &request.member_id, turn);
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Old producers name neither member nor generation; what they name has to be right.
+    fn admit_transactional_commit(&self, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
+        let generation = request.generation_id_or_member_epoch;
+        match self.groups.get(&request.group_id) {
+            None if generation < 0 => Ok(()),
+            None => Err(ErrorCode::IllegalGeneration),
+            Some(Group::Other(group)) => group.validate_offset_commit(generation),
+            Some(Group::Classic(group)) => {
+                let instance = request.group_instance_id.as_ref();
+                group.validate_transactional_commit(&request.member_id, instance, generation)
             }
         }
     }

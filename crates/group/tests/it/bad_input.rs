@@ -75,6 +75,8 @@ fn encode_answers(version: i16, seen: Vec<Seen>) -> usize {
             GroupResponse::ListGroups(r) => r.to_bytes(version),
             GroupResponse::DescribeGroups(r) => r.to_bytes(version),
             GroupResponse::DeleteGroups(r) => r.to_bytes(version),
+            GroupResponse::TxnOffsetCommit(r) => r.to_bytes(version),
+            GroupResponse::TransactionEnded(_) => return 0,
         };
         bytes.expect("an answer can be encoded");
         answers += 1;

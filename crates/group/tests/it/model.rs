@@ -404,6 +404,7 @@ impl Run {
             match seen {
                 Seen::Appended(record) => self.recorded(&record),
                 Seen::Refused(_) => self.refused += 1,
+                Seen::Within(..) | Seen::Ended(..) => unreachable!("nobody asks for transactions"),
                 Seen::Loading(_) => {}
                 Seen::Reply(token, response) => self.answered(token, response),
             }

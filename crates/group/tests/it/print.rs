@@ -141,34 +141,26 @@ impl Names {
                 line
             }
             GroupResponse::OffsetCommit(r) => {
-                let mut line = "OffsetCommit".to_string();
-                for t in &r.topics {
-                    for p in &t.partitions {
-                        let _ = write!(
-                            line,
-                            " {}-{}={}",
-                            t.name,
-                            p.partition_index,
-                            code(p.error_code)
-                        );
-                    }
-                }
-                line
+                let errors = r.topics.iter().flat_map(|t| {
+                    let partitions = t.partitions.iter();
+                    partitions.map(|p| (&t.name, (p.partition_index, p.error_code)))
+                });
+                with_errors("OffsetCommit", errors)
+            }
+            GroupResponse::TransactionEnded(error) => format!("TransactionEnded {error}"),
+            GroupResponse::TxnOffsetCommit(r) => {
+                let errors = r.topics.iter().flat_map(|t| {
+                    let partitions = t.partitions.iter();
+                    partitions.map(|p| (&t.name, (p.partition_index, p.error_code)))
+                });
+                with_errors("TxnOffsetCommit", errors)
             }
             GroupResponse::OffsetDelete(r) => {
-                let mut line = format!("OffsetDelete {}", code(r.error_code));
-                for t in &r.topics {
-                    for p in &t.partitions {
-                        let _ = write!(
-                            line,
-                            " {}-{}={}",
-                            t.name,
-                            p.partition_index,
-                            code(p.error_code)
-                        );
-                    }
-                }
-                line
+                let errors = r.topics.iter().flat_map(|t| {
+                    let partitions = t.partitions.iter();
+                    partitions.map(|p| (&t.name, (p.partition_index, p.error_code)))
+                });
+                with_errors(&format!("OffsetDelete {}", code(r.error_code)), errors)
             }
             GroupResponse::OffsetFetch(r) => fetched(r),
             GroupResponse::ListGroups(r) => {
@@ -272,4 +264,11 @@ fn text(bytes: &Bytes) -> String {
         Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => format!("{text:?}"),
         _ => format!("{} bytes", bytes.len()),
     }
+}
+
+/// What each partition was told, after `said`.
+fn with_errors<'a>(said: &str, errors: impl Iterator<Item = (&'a Str, (i32, i16))>) -> String {
+    errors.fold(said.to_string(), |line, (topic, (partition, error))| {
+        format!("{line} {topic}-{partition}={}", code(error))
+    })
 }

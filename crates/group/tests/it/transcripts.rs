@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts`: each file is a conversation with one coordinator.
 
 use milena_base::{ErrorCode, Uuid};
-use milena_group::{GroupConfig, GroupRequest, Payload};
+use milena_group::{GroupConfig, GroupRequest, Marker, Payload, Producer};
 use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::offset_commit_request::{
@@ -14,10 +14,14 @@ use milena_protocol::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use milena_protocol::sync_group_request::SyncGroupRequestAssignment;
+use milena_protocol::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use milena_protocol::{
     ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest,
     JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, Str, SyncGroupRequest, encode_versioned,
+    OffsetDeleteRequest, OffsetFetchRequest, Str, SyncGroupRequest, TxnOffsetCommitRequest,
+    encode_versioned,
 };
 use milena_testkit::{Command, check_each};
 
@@ -48,6 +52,59 @@ fn player() -> impl FnMut(&str) -> String {
         names: Names::default(),
     };
     move |line| player.say(line)
+}
+
+fn within(topic: OffsetCommitRequestTopic) -> TxnOffsetCommitRequestTopic {
+    let partitions = topic.partitions.into_iter();
+    TxnOffsetCommitRequestTopic {
+        name: topic.name,
+        topic_id: topic.topic_id,
+        partitions: partitions
+            .map(|p| TxnOffsetCommitRequestPartition {
+                partition_index: p.partition_index,
+                committed_offset: p.committed_offset,
+                committed_leader_epoch: p.committed_leader_epoch,
+                committed_metadata: p.committed_metadata,
+            })
+            .collect(),
+    }
+}
+
+fn txn_commit(
+    c: &Command,
+    generation: Option<i32>,
+    group_id: Str,
+    member_id: Str,
+    instance: Option<Str>,
+) -> GroupRequest {
+    TxnOffsetCommitRequest {
+        transactional_id: "tx".into(),
+        group_id,
+        producer_id: c.get("producer"),
+        producer_epoch: c.find("epoch").unwrap_or(0),
+        generation_id_or_member_epoch: generation.unwrap_or(-1),
+        member_id,
+        group_instance_id: instance,
+        topics: commits(c).into_iter().map(within).collect(),
+    }
+    .into()
+}
+
+fn marker(c: &Command) -> Marker {
+    Marker {
+        producer: Producer {
+            id: c.get("producer"),
+            epoch: c.find("epoch").unwrap_or(1),
+        },
+        coordinator_epoch: 0,
+        committed: c.find("committed").unwrap_or(true),
+        transaction_version: 2,
+    }
+}
+
+fn delete(c: &Command) -> GroupRequest {
+    let groups_names = words(c);
+    DeleteGroupsRequest { groups_names }.into()
 }
 
 /// Says a transcript's lines to a coordinator.
@@ -127,6 +184,7 @@ impl Player {
                 self.written(&c);
                 Vec::new()
             }
+            "end_transaction" => self.world().end_transaction(0, marker(&c)).1,
             _ => {
                 let (version, client, request) = self.request(&c);
                 self.world().request(version, &client, request).1
@@ -138,6 +196,15 @@ impl Player {
     fn print(&mut self, seen: Vec<Seen>) -> String {
         let lines = seen.into_iter().map(|seen| match seen {
             Seen::Appended(record) => format!("write {}", self.names.record(&record)),
+            Seen::Within(producer, record) => {
+                format!("write within {producer} {}", self.names.record(&record))
+            }
+            Seen::Ended(producer, committed) => {
+                format!(
+                    "end {producer} {}",
+                    if committed { "commit" } else { "abort" }
+                )
+            }
             Seen::Refused(record) => format!("refused {}", self.names.record(&record)),
             Seen::Loading(shard) => format!("load {shard}"),
             Seen::Reply(token, response) => {
@@ -249,6 +316,7 @@ impl Player {
                 }
                 .into(),
             ),
+            "txn_commit" => (5, txn_commit(c, generation, group, member_id, instance)),
             "fetch" => (9, fetch(c, group)),
             "fetch_old" => (7, fetch_old(c, group)),
             "delete_offsets" => (
@@ -275,13 +343,7 @@ impl Player {
                 }
                 .into(),
             ),
-            "delete" => (
-                3,
-                DeleteGroupsRequest {
-                    groups_names: words(c),
-                }
-                .into(),
-            ),
+            "delete" => (3, delete(c)),
             other => panic!("nobody knows what {other:?} is"),
         };
         (c.find("v").unwrap_or(version), client, request)

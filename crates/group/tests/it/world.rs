@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use milena_base::{Epoch, ErrorCode, Now, Offset, Prng, Uuid};
 use milena_group::{
     Effect, Event, GroupConfig, GroupCoordinator, GroupRequest, GroupResponse, KeyValue,
-    LoadedRecord, LogEnd, Payload, RequestContext, Token, Topics,
+    LoadedRecord, LogEnd, Marker, Payload, RequestContext, Token, Topics,
 };
 use milena_protocol::Str;
 
@@ -49,6 +49,10 @@ impl Topics for FakeTopics {
 /// What the outside sees.
 pub enum Seen {
     Appended(KeyValue),
+    /// Appended within this producer's transaction.
+    Within(i64, KeyValue),
+    /// The end of this producer's transaction: whether committed.
+    Ended(i64, bool),
     Refused(KeyValue),
     Loading(i32),
     Reply(Token, GroupResponse),
@@ -206,15 +210,40 @@ impl World {
             match effect {
                 Effect::Reply { token, response } => seen.push(Seen::Reply(token, response)),
                 Effect::Load { shard, .. } => seen.push(Seen::Loading(shard)),
-                Effect::Append { shard, records, .. } => seen.extend(self.append(shard, records)),
+                Effect::Append { shard, records, .. } => {
+                    let data = records.into_iter().map(Payload::Data);
+                    seen.extend(self.append(shard, -1, data.collect()));
+                }
+                Effect::AppendTransactional {
+                    shard,
+                    producer,
+                    records,
+                    ..
+                } => {
+                    let data = records.into_iter().map(Payload::Data);
+                    seen.extend(self.append(shard, producer.id, data.collect()));
+                }
+                Effect::AppendMarker { shard, marker, .. } => {
+                    let committed = marker.committed;
+                    let end = Payload::EndTransaction { committed };
+                    seen.extend(self.append(shard, marker.producer.id, vec![end]));
+                }
             }
         }
         seen
     }
 
-    fn append(&mut self, shard: i32, records: Vec<KeyValue>) -> Vec<Seen> {
+    fn append(&mut self, shard: i32, producer_id: i64, payloads: Vec<Payload>) -> Vec<Seen> {
+        let seen_as = |payload: &Payload| match payload {
+            Payload::Data(record) if producer_id == -1 => Seen::Appended(record.clone()),
+            Payload::Data(record) => Seen::Within(producer_id, record.clone()),
+            Payload::EndTransaction { committed } => Seen::Ended(producer_id, *committed),
+        };
         if let Some(error) = self.refuse {
-            let refused = records.into_iter().map(Seen::Refused);
+            let refused = payloads.into_iter().filter_map(|payload| match payload {
+                Payload::Data(record) => Some(Seen::Refused(record)),
+                Payload::EndTransaction { .. } => None,
+            });
             let mut seen: Vec<Seen> = refused.collect();
             let result = Err(error);
             seen.extend(self.step(Event::Appended { shard, result }));
@@ -223,12 +252,12 @@ impl World {
         let log = self.logs.entry(shard).or_default();
         let base = log.last().map_or(Offset::ZERO, |record| record.offset + 1);
         let mut seen = Vec::new();
-        for (i, record) in records.into_iter().enumerate() {
-            seen.push(Seen::Appended(record.clone()));
+        for (i, payload) in payloads.into_iter().enumerate() {
+            seen.push(seen_as(&payload));
             log.push(LoadedRecord {
                 offset: base + i as i64,
-                producer_id: -1,
-                payload: Payload::Data(record),
+                producer_id,
+                payload,
             });
         }
         let result = Ok(base);
@@ -237,6 +266,17 @@ impl World {
             seen.extend(self.raise(shard));
         }
         seen
+    }
+
+    /// A transaction ends in a partition.
+    pub fn end_transaction(&mut self, shard: i32, marker: Marker) -> (Token, Vec<Seen>) {
+        self.tokens += 1;
+        let token = Token(self.tokens);
+        let mut effects = Vec::new();
+        let now = self.now();
+        self.coordinator
+            .end_transaction(token, shard, marker, now, &mut effects);
+        (token, self.carry_out(effects))
     }
 
     /// Writes to a log without the coordinator, as another broker did.

@@ -216,6 +216,11 @@ impl Log {
         self.producers.entries()
     }
 
+    /// What is known of one producer.
+    pub fn producer(&self, producer_id: i64) -> Option<&ProducerEntry> {
+        self.producers.get(producer_id)
+    }
+
     /// Forgets producers that have been silent for `producer.id.expiration.ms`; to be called now and then.
     pub fn expire_producers(&mut self, now: milena_base::Timestamp) {
         self.producers

@@ -14,6 +14,9 @@ pub enum AppendOrigin {
     Client,
     /// A coordinator of this node, or a transaction marker: epochs are checked.
     Coordinator,
+    /// A transaction marker of a transaction of this protocol (`transaction.version`): the same, and from 2 on an
+    /// epoch can end one transaction only (KIP-890).
+    Marker { transaction_version: i16 },
     /// The leader's batches, as they are.
     Replication,
     /// The quorum's leader, which stamped offsets and epoch itself.
@@ -60,10 +63,16 @@ pub(crate) fn check(
     origin: AppendOrigin,
     partition: &dyn Display,
 ) -> Result<Verdict, Refusal> {
-    if !matches!(origin, AppendOrigin::Client | AppendOrigin::Coordinator) {
+    if matches!(origin, AppendOrigin::Replication | AppendOrigin::RaftLeader) {
         return Ok(Verdict::Append);
     }
-    if let Some(marker) = batch.marker {
+    if let Some(mut marker) = batch.marker {
+        if let AppendOrigin::Marker {
+            transaction_version,
+        } = origin
+        {
+            marker.transaction_version = Some(transaction_version);
+        }
         check_marker(entry, batch, marker, partition)?;
         return Ok(Verdict::Append);
     }

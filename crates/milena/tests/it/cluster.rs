@@ -17,7 +17,7 @@ use crate::wire::Wire;
 const NOT_CONTROLLER: i16 = 41;
 
 /// Ports that were free a moment ago.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let held: Vec<TcpListener> = (0..count).map(|_| bind()).collect();
     let port = |l: &TcpListener| l.local_addr().expect("it is bound").port();
@@ -25,7 +25,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// A node of this id and these roles, not formatted yet. Controllers listen on their own of the given ports.
-fn home(id: usize, roles: &str, controllers: &[u16]) -> Home {
+pub fn home(id: usize, roles: &str, controllers: &[u16]) -> Home {
     let controller = controllers.get(id - 1).copied();
     let mut listeners = Vec::new();
     if roles.contains("broker") {
@@ -40,7 +40,7 @@ fn home(id: usize, roles: &str, controllers: &[u16]) -> Home {
         .with("listeners", &listeners.join(","))
 }
 
-fn static_voters(ports: &[u16]) -> String {
+pub fn static_voters(ports: &[u16]) -> String {
     let voters = ports.iter().enumerate();
     let voters: Vec<String> = voters
         .map(|(at, port)| format!("{}@127.0.0.1:{port}", at + 1))
@@ -49,7 +49,7 @@ fn static_voters(ports: &[u16]) -> String {
 }
 
 /// Asks until the answer is one; what was asked last where none came in time.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ask() {

@@ -12,5 +12,7 @@ mod node;
 mod quotas;
 mod recovery;
 mod refusals;
+mod replication;
 mod tools;
+mod transactions;
 mod wire;

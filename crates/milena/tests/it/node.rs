@@ -27,6 +27,9 @@ controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:9093
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
 group.initial.rebalance.delay.ms=100
 log.retention.ms=-1
 ";
@@ -208,11 +211,25 @@ impl Node {
         }
     }
 
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.expect("there is a kill").success());
+    }
+
+    /// SIGSTOP: the process stands still until [`Node::resume`], with its connections open.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
     /// SIGTERM, and the end of the process.
     pub fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.expect("there is a kill").success());
+        self.signal("-TERM");
         let status = self.wait();
         assert!(status.success(), "a clean stop ends with 0: {status}");
     }

@@ -37,7 +37,12 @@ pub struct Wire {
 
 impl Wire {
     pub fn connect(address: &str) -> Wire {
-        let stream = TcpStream::connect(address).expect("the node listens");
+        Wire::try_connect(address).expect("the node listens")
+    }
+
+    /// `None` where nobody listens.
+    pub fn try_connect(address: &str) -> Option<Wire> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_nodelay(true).expect("an option");
         stream
             .set_read_timeout(Some(ANSWER_WITHIN))
@@ -45,9 +50,22 @@ impl Wire {
         stream
             .set_write_timeout(Some(ANSWER_WITHIN))
             .expect("an option");
-        Wire {
+        Some(Wire {
             stream,
             correlation_id: 0,
+        })
+    }
+
+    /// `None` where the connection ended instead of an answer.
+    pub fn try_call<R: Request>(&mut self, request: &R, version: i16) -> Option<R::Response> {
+        self.correlation_id += 1;
+        let client = Some(Str::from("raw"));
+        let bytes = call::encode(request, version, self.correlation_id, client);
+        let bytes = bytes.expect("a request that can be sent");
+        self.stream.write_all(&bytes).ok()?;
+        match self.outcome(ANSWER_WITHIN) {
+            Outcome::Answered(frame) => call::decode::<R>(frame, version).ok(),
+            Outcome::Closed | Outcome::Nothing => None,
         }
     }
 

@@ -1,0 +1,186 @@
+//! A cluster of three whose nodes come and go, and what its clients ask of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use milena_base::Uuid;
+use milena_broker::format::InitialControllers;
+use milena_protocol::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use milena_protocol::metadata_request::MetadataRequestTopic;
+use milena_protocol::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
+use milena_protocol::{
+    CreateTopicsRequest, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, Request,
+    Str,
+};
+
+use crate::cluster::{free_ports, home, static_voters, until};
+use crate::node::{Home, Node};
+use crate::wire::Wire;
+
+/// Three nodes, each broker and controller; clients find it by whoever runs.
+pub struct Cluster {
+    pub homes: Vec<Home>,
+    nodes: Vec<Option<Node>>,
+    addresses: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+impl Cluster {
+    pub fn start() -> Cluster {
+        let ports = free_ports(3);
+        let voters = static_voters(&ports);
+        let homes = (1..=3).map(|id| {
+            let home = home(id, "broker,controller", &ports)
+                .with("controller.quorum.voters", &voters)
+                .with("offsets.topic.replication.factor", "3")
+                .with("broker.session.timeout.ms", "3000")
+                .with("broker.heartbeat.interval.ms", "500")
+                .with("replica.lag.time.max.ms", "5000");
+            home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
+            home
+        });
+        let homes: Vec<Home> = homes.collect();
+        let starting: Vec<_> = homes.iter().map(Home::spawn).collect();
+        let nodes: Vec<Node> = starting.into_iter().map(|s| s.wait_ready()).collect();
+        let addresses = nodes.iter().map(|node| Some(node.address.clone()));
+        let addresses = Arc::new(Mutex::new(addresses.collect()));
+        Cluster {
+            homes,
+            nodes: nodes.into_iter().map(Some).collect(),
+            addresses,
+        }
+    }
+
+    pub fn node(&self, id: i32) -> &Node {
+        self.nodes[id as usize - 1].as_ref().expect("it runs")
+    }
+
+    pub fn kill(&mut self, id: i32) {
+        let at = id as usize - 1;
+        self.addresses.lock().unwrap()[at] = None;
+        self.nodes[at].take().expect("it runs").kill();
+    }
+
+    pub fn restart(&mut self, id: i32) {
+        let at = id as usize - 1;
+        let node = self.homes[at].start();
+        self.addresses.lock().unwrap()[at] = Some(node.address.clone());
+        self.nodes[at] = Some(node);
+    }
+
+    pub fn client(&self) -> Client {
+        Client(self.addresses.clone())
+    }
+
+    /// Ends everybody without a word. What was written is in the files: the machine runs on.
+    pub fn kill_all(&mut self) {
+        self.nodes
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(Node::kill);
+    }
+
+    /// The bytes of one partition's log at a node.
+    pub fn log(&self, id: i32, topic: &str, partition: i32) -> Vec<u8> {
+        let home = &self.homes[id as usize - 1];
+        let dir = home.data().join(format!("{topic}-{partition}"));
+        let files = std::fs::read_dir(&dir).expect("it is there");
+        let mut files: Vec<PathBuf> = files.map(|f| f.unwrap().path()).collect();
+        files.retain(|f| f.extension().is_some_and(|e| e == "log"));
+        files.sort();
+        let bytes = files.iter().map(|f| std::fs::read(f).expect("it is there"));
+        bytes.flatten().collect()
+    }
+}
+
+/// Knows addresses, and asks whoever answers.
+#[derive(Clone)]
+pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
+
+impl Client {
+    fn any(&self) -> Option<Wire> {
+        let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
+        known.iter().find_map(|address| Wire::try_connect(address))
+    }
+
+    pub fn ask<R: Request>(&self, request: &R, version: i16) -> Option<R::Response> {
+        self.any()?.try_call(request, version)
+    }
+
+    /// The topic's partitions, and where the nodes are.
+    pub fn topic(
+        &self,
+        name: &str,
+    ) -> Option<(Vec<MetadataResponsePartition>, BTreeMap<i32, String>)> {
+        let request = MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some(Str::copy(name)),
+                ..MetadataRequestTopic::default()
+            }]),
+            ..MetadataRequest::default()
+        };
+        let mut answer = self.ask(&request, 12)?;
+        let at = |b: &MetadataResponseBroker| (b.node_id, format!("{}:{}", b.host, b.port));
+        let nodes = answer.brokers.iter().map(at).collect();
+        let topic = answer.topics.pop().filter(|t| t.error_code == 0)?;
+        let mut partitions = topic.partitions;
+        partitions.sort_by_key(|p| p.partition_index);
+        Some((partitions, nodes))
+    }
+
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, String)> {
+        let (partitions, nodes) = self.topic(topic)?;
+        let partition = partitions.get(partition as usize)?;
+        let leader = partition.leader_id;
+        nodes.get(&leader).map(|at| (leader, at.clone()))
+    }
+
+    /// Every replica of every partition is in sync.
+    pub fn all_in_sync(&self, topic: &str) -> Option<()> {
+        let (partitions, _) = self.topic(topic)?;
+        let whole = |p: &MetadataResponsePartition| {
+            p.isr_nodes.len() == p.replica_nodes.len() && p.leader_id >= 0
+        };
+        (!partitions.is_empty() && partitions.iter().all(whole)).then_some(())
+    }
+
+    /// Makes a topic with the replicas given for each of its partitions, and waits until they are in sync.
+    pub fn create_topic(&self, name: &str, replicas: &[&[i32]], min_insync: i32) {
+        let assignment = |(at, on): (usize, &&[i32])| CreatableReplicaAssignment {
+            partition_index: at as i32,
+            broker_ids: on.to_vec(),
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![CreatableTopic {
+                name: Str::copy(name),
+                num_partitions: -1,
+                replication_factor: -1,
+                assignments: replicas.iter().enumerate().map(assignment).collect(),
+                configs: vec![CreatableTopicConfig {
+                    name: "min.insync.replicas".into(),
+                    value: Some(min_insync.to_string().into()),
+                }],
+            }],
+            timeout_ms: 20_000,
+            ..CreateTopicsRequest::default()
+        };
+        let answer = self.ask(&request, 7).expect("somebody answers");
+        let topic = &answer.topics[0];
+        assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
+        until("all replicas in sync", || self.all_in_sync(name));
+    }
+
+    pub fn producer_id(&self) -> InitProducerIdResponse {
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            ..InitProducerIdRequest::default()
+        };
+        until("a producer id", || {
+            self.ask(&request, 4)
+                .filter(|answer| answer.error_code == 0)
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Integration tests of the transaction coordinator.
+
+mod bad_input;
+mod transcripts;
+mod world;
