@@ -115,10 +115,6 @@ pub fn start(
         positive_ms(config.long("metadata.log.max.snapshot.interval.ms")),
         now.mono,
     );
-    let retention = Retention {
-        bytes_max: config.long("metadata.max.retention.bytes"),
-        age_ms_max: config.long("metadata.max.retention.ms"),
-    };
     let log_options = metadata_log_options(&config);
     let broker = Arc::new(Broker::new(settings, config.clone(), dirs, prng.fork()));
     let (log, opened) =
@@ -143,7 +139,7 @@ pub fn start(
         is_controller: config.is_controller(),
         dir: metadata_dir,
         snapshots,
-        retention,
+        retention: metadata_retention(&config),
     };
     let quorum = Quorum::start(broker.clone(), parts, now, out);
     Ok(Parts {
@@ -159,6 +155,13 @@ pub fn start(
         insync: InSync::new(broker.clone(), now),
         broker,
     })
+}
+
+fn metadata_retention(config: &NodeConfig) -> Retention {
+    Retention {
+        bytes_max: config.long("metadata.max.retention.bytes"),
+        age_ms_max: config.long("metadata.max.retention.ms"),
+    }
 }
 
 /// A class of somebody's own can't be run here.

@@ -117,7 +117,7 @@ impl Node {
         let (quorum, quorum_events) = channel();
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
-        let (transactions, transaction_events) = channel();
+        let (transactions, txn_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (to_controller, to_controller_events) = channel();
         let (chores, chore_events) = channel();
@@ -149,12 +149,7 @@ impl Node {
         let threads = vec![
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
-            threads::mailbox(
-                "transactions",
-                edge.clone(),
-                transaction_events,
-                parts.transactions,
-            ),
+            threads::mailbox("transactions", edge.clone(), txn_events, parts.transactions),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
             threads::mailbox(
                 "to-controller",
