@@ -4,6 +4,7 @@ mod batches;
 mod bytes;
 mod configs;
 mod dirs;
+mod goldens;
 mod java;
 mod kcat;
 mod logs;
@@ -56,6 +57,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "kcat",
         "librdkafka's kcat: codecs, headers, offsets, groups",
         kcat::run,
+    ),
+    (
+        "goldens",
+        "the same commands by Kafka's tools and ours, on Apache Kafka and on Milena",
+        goldens::run,
     ),
 ];
 
