@@ -1,6 +1,7 @@
 //! Committed metadata becomes what this broker does: logs opened, roles taken, coordinators elected, and last the
 //! view that requests see.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use milena_base::{BrokerId, Epoch, Now, Offset, Prng, TopicIdPartition, TopicPartition, Uuid};
@@ -10,13 +11,14 @@ use milena_image::{
 };
 use milena_log::LogOptions;
 use milena_log::names::DirectoryKind;
-use milena_protocol::MetadataRecord;
 use milena_protocol::assign_replicas_to_dirs_request as assign;
+use milena_protocol::{MetadataRecord, Str};
 use milena_replica::{Assignment, Partition};
 use tracing::{error, info, warn};
 
 use crate::ask::Origin;
 use crate::broker::{Broker, Hosted};
+use crate::cleaner::CleanerEvent;
 use crate::ctx::Outbox;
 use crate::followers::{FollowersEvent, Following};
 use crate::groups::GroupsEvent;
@@ -97,6 +99,7 @@ impl Publisher {
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             self.broker.wake(id, out);
         }
+        self.tell_groups_of_topics(delta, out);
         for topic in delta.deleted_topics() {
             out.post(GroupsEvent::TopicDeleted {
                 id: topic.id,
@@ -224,6 +227,10 @@ impl Publisher {
             .partition
             .with_log(|log| log.options().file_delete_delay);
         drop(hosted.partition.take_log());
+        out.post(CleanerEvent::Gone {
+            name: name.clone(),
+            dir: hosted.dir,
+        });
         let unique = Uuid::random(&mut self.prng);
         let kind = DirectoryKind::Deleted;
         match self.broker.dirs.retire(hosted.dir, name, kind, unique) {
@@ -246,6 +253,7 @@ impl Publisher {
             self.broker.relayer(image);
             self.broker.set_replication_rates();
             out.post(FollowersEvent::Reconfigured);
+            out.post(CleanerEvent::Reconfigured);
         }
         if delta.changes().configs.is_empty() {
             return;
@@ -308,6 +316,21 @@ impl Publisher {
         });
     }
 
+    /// Assignments depend on which partitions there are, and in which racks.
+    fn tell_groups_of_topics(&self, delta: &Delta, out: &mut Outbox) {
+        let placed = |p: Option<&Arc<Assigned>>| p.map(|p| p.replicas.clone());
+        let changed = delta
+            .partitions()
+            .filter(|change| placed(change.old) != placed(change.new));
+        let names: BTreeSet<Str> = changed.map(|change| change.topic.name.clone()).collect();
+        if !names.is_empty() {
+            out.post(GroupsEvent::TopicsChanged {
+                names: names.into_iter().collect(),
+                created: delta.created_topics().next().is_some(),
+            });
+        }
+    }
+
     fn tell_transactions(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
         out.post(match assigned {
             Some(p) if p.leader == self.me().0 => TxnEvent::Elected {
@@ -354,6 +377,10 @@ impl Publisher {
             return;
         }
         warn!(partition = %name, "no topic claims this directory: it is set aside as stray");
+        out.post(CleanerEvent::Gone {
+            name: name.clone(),
+            dir: index,
+        });
         let unique = Uuid::random(&mut self.prng);
         let retired = self
             .broker

@@ -9,7 +9,8 @@ use milena_base::{BrokerId, Now, Prng, Uuid};
 use milena_config::{NodeConfig, Voter as ConfiguredVoter};
 use milena_controller::{Controller, Options};
 use milena_disk::Disk;
-use milena_group::GroupConfig;
+use milena_group::consumer::assignor::Assignor;
+use milena_group::{ConsumerGroupConfig, GroupConfig};
 use milena_image::VersionedRecord;
 use milena_log::LogDir;
 use milena_log::meta_properties::MetaProperties;
@@ -24,6 +25,7 @@ use milena_txn::TxnConfig;
 
 use crate::api::ListenerKind;
 use crate::broker::Broker;
+use crate::cleaner::Cleaner;
 use crate::controller_registration::ControllerLife;
 use crate::ctx::Outbox;
 use crate::dirs::Dirs;
@@ -73,6 +75,7 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     pub to_controller: ToController,
     pub housekeeper: Housekeeper,
+    pub cleaner: Cleaner,
     pub followers: Followers,
     pub insync: InSync,
 }
@@ -113,10 +116,6 @@ pub fn start(
         positive_ms(config.long("metadata.log.max.snapshot.interval.ms")),
         now.mono,
     );
-    let retention = Retention {
-        bytes_max: config.long("metadata.max.retention.bytes"),
-        age_ms_max: config.long("metadata.max.retention.ms"),
-    };
     let log_options = metadata_log_options(&config);
     let broker = Arc::new(Broker::new(settings, config.clone(), dirs, prng.fork()));
     let (log, opened) =
@@ -141,7 +140,7 @@ pub fn start(
         is_controller: config.is_controller(),
         dir: metadata_dir,
         snapshots,
-        retention,
+        retention: metadata_retention(&config),
     };
     let quorum = Quorum::start(broker.clone(), parts, now, out);
     Ok(Parts {
@@ -152,10 +151,18 @@ pub fn start(
         lifecycle: lifecycle(&config, &broker, registration, &mut prng),
         to_controller: ToController::new(broker.clone()),
         housekeeper: Housekeeper::new(broker.clone(), now),
+        cleaner: Cleaner::new(broker.clone(), prng.fork(), now),
         followers: Followers::new(broker.clone()),
         insync: InSync::new(broker.clone(), now),
         broker,
     })
+}
+
+fn metadata_retention(config: &NodeConfig) -> Retention {
+    Retention {
+        bytes_max: config.long("metadata.max.retention.bytes"),
+        age_ms_max: config.long("metadata.max.retention.ms"),
+    }
 }
 
 /// A class of somebody's own can't be run here.
@@ -540,6 +547,7 @@ fn groups(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Groups 
             .long("offsets.retention.check.interval.ms")
             .max(1) as u64,
         offsets_commit_timeout_ms: config.int("offsets.commit.timeout.ms").max(1) as u64,
+        consumer: consumer_groups(config),
         ..GroupConfig::default()
     };
     let load_bytes = config.int("offsets.load.buffer.size").max(1) as u32;
@@ -552,6 +560,19 @@ fn groups(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Groups 
     };
     let codec = Codec::of(codec);
     Groups::new(broker.clone(), group_config, load_bytes, codec, prng.fork())
+}
+
+fn consumer_groups(config: &NodeConfig) -> ConsumerGroupConfig {
+    let assignors = config.list("group.consumer.assignors");
+    ConsumerGroupConfig {
+        members_max: config.int("group.consumer.max.size"),
+        assignors: assignors
+            .iter()
+            .filter_map(|name| Assignor::named(name))
+            .collect(),
+        regex_refresh_interval_ms: config.int("group.consumer.regex.refresh.interval.ms"),
+        ..ConsumerGroupConfig::default()
+    }
 }
 
 fn transactions(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Transactions {
