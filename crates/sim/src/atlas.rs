@@ -9,6 +9,7 @@ use bytes::Bytes;
 use milena_base::{Digest, Epoch, Offset, TopicIdPartition};
 use milena_broker::{Broker, Hosted};
 use milena_records::{Batch, Limits, batches};
+use milena_replica::Offsets;
 
 use crate::node::Node;
 
@@ -120,18 +121,7 @@ impl Atlas {
         let before = self.replicas.get(&(node.index, id)).copied();
         let before = before.filter(|replica| replica.life == node.life);
         if let Some(before) = before {
-            // [4], and [14]: no topic here is elected uncleanly.
-            if at.high_watermark < before.high_watermark || at.log_start < before.log_start {
-                return broken(
-                    "high-watermark-goes-on",
-                    format!(
-                        "{}: {} after {}",
-                        who(),
-                        at.high_watermark,
-                        before.high_watermark
-                    ),
-                );
-            }
+            goes_on(&before, &at, who)?;
             let same = before.high_watermark == at.high_watermark
                 && before.epoch == role.leader_epoch
                 && before.leads == leads_here;
@@ -250,6 +240,17 @@ impl Atlas {
             }
         }
         Ok(())
+    }
+}
+
+/// [4], and [14]: no topic here is elected uncleanly.
+fn goes_on(before: &Replica, at: &Offsets, who: impl Fn() -> String) -> Check {
+    match at.high_watermark < before.high_watermark || at.log_start < before.log_start {
+        false => Ok(()),
+        true => broken(
+            "high-watermark-goes-on",
+            format!("{}: {at:?} after {before:?}", who()),
+        ),
     }
 }
 

@@ -206,7 +206,7 @@ impl Live {
     }
 
     /// Puts an event into its mailbox and names that; what is for no mailbox comes back.
-    pub fn post(&mut self, post: Post) -> Result<usize, Post> {
+    pub fn post(&mut self, post: Post) -> Result<usize, Box<Post>> {
         Ok(match post {
             Post::Quorum(event) => self.quorum.take(event, QUORUM),
             Post::Metadata(event) => self.metadata.take(event, METADATA),
@@ -217,7 +217,7 @@ impl Live {
             Post::Followers(event) => self.followers.take(event, FOLLOWERS),
             Post::InSync(event) => self.insync.take(event, INSYNC),
             Post::Transactions(event) => self.transactions.take(event, TRANSACTIONS),
-            other => return Err(other),
+            other => return Err(Box::new(other)),
         })
     }
 }

@@ -47,7 +47,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         with(&|p| p.faults.truncate(half));
     }
     for at in 0..plan.faults.len() {
-        with(&|p| drop(p.faults.remove(at)));
+        with(&|p| {
+            p.faults.remove(at);
+        });
     }
     with(&|p| p.batches /= 2);
     with(&|p| p.shape.producers = 1);

@@ -197,15 +197,23 @@ impl World {
         };
         match live.post(post) {
             Ok(slot) => self.schedule(node, slot),
-            Err(Post::Call(call)) => self.call(node, *call),
-            Err(Post::BrokerEpoch(epoch)) => live.broker.set_broker_epoch(epoch),
-            Err(Post::Unfenced) => {
+            Err(post) => self.carry_out_post(node, *post),
+        }
+    }
+
+    /// What is for no mailbox, but for the edge.
+    fn carry_out_post(&mut self, node: usize, post: Post) {
+        let live = self.nodes[node].live.as_mut().expect("it posted");
+        match post {
+            Post::Call(call) => self.call(node, *call),
+            Post::BrokerEpoch(epoch) => live.broker.set_broker_epoch(epoch),
+            Post::Unfenced => {
                 live.unfenced = true;
                 self.note_node(node, "serves");
             }
-            Err(Post::Left) => self.leave(node),
-            Err(Post::Halt(why)) => self.halt(node, &why),
-            Err(_) => self.schedule_waiters(node),
+            Post::Left => self.leave(node),
+            Post::Halt(why) => self.halt(node, &why),
+            _ => self.schedule_waiters(node),
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use milena_sim::plan::Plan;
 use milena_sim::{Outcome, Transcript, run};
 
-const SEEDS: Range<u64> = 1..13;
+const SEEDS: Range<u64> = 1..9;
 
 fn run_seed(seed: u64) -> Outcome {
     run(&Plan::of_seed(seed), Transcript::default())
@@ -32,15 +32,11 @@ fn what_was_promised_holds_whatever_the_seed() {
 
 #[test]
 fn one_seed_is_one_run() {
-    for seed in [3, 8] {
-        let plan = Plan::of_seed(seed);
-        let (first, second) = (
-            run(&plan, Transcript::default()),
-            run(&plan, Transcript::kept()),
-        );
-        assert_eq!(first.digest, second.digest, "seed {seed}");
-        assert_eq!(first.figures, second.figures, "seed {seed}");
-        assert!(first.lines.is_empty() && !second.lines.is_empty());
-    }
-    assert_ne!(run_seed(3).digest, run_seed(4).digest);
+    let plan = Plan::of_seed(3);
+    let first = run(&plan, Transcript::default());
+    let second = run(&plan, Transcript::kept());
+    assert_eq!(first.digest, second.digest);
+    assert_eq!(first.figures, second.figures);
+    assert!(first.lines.is_empty() && !second.lines.is_empty());
+    assert_ne!(run_seed(4).digest, first.digest);
 }
