@@ -9,6 +9,7 @@ mod cluster_transactions;
 mod compaction;
 mod configs;
 mod fetching;
+mod history;
 mod node;
 mod quotas;
 mod recovery;

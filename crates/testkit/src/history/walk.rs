@@ -16,6 +16,8 @@ struct At {
 struct Process {
     sent: BTreeMap<u32, At>,
     polled: BTreeMap<u32, At>,
+    /// The highest offset that it has had, also before it was set back.
+    furthest: BTreeMap<u32, i64>,
 }
 
 pub(super) fn check_order(ops: &[Op], logs: &Logs, rules: Rules, report: &mut Report) {
@@ -42,8 +44,10 @@ pub(super) fn check_order(ops: &[Op], logs: &Logs, rules: Rules, report: &mut Re
                         };
                         polled(process, logs, *partition, at, rules, report);
                     }
-                    let position = process.polled.get(partition).map_or(-1, |at| at.offset);
-                    let lag = acknowledged.lag(*partition, position, op.began);
+                    let furthest = process.furthest.entry(*partition).or_insert(-1);
+                    let last = records.last().map_or(-1, |(offset, _)| *offset);
+                    *furthest = last.max(*furthest);
+                    let lag = acknowledged.lag(*partition, *furthest, op.began);
                     report.worst_realtime_lag = report.worst_realtime_lag.max(lag);
                 }
                 Step::Seek { partition } => drop(process.polled.remove(partition)),
