@@ -170,6 +170,7 @@ impl Raft {
         self.high_watermark = Some(high_watermark);
         self.log.set_high_watermark(high_watermark);
         out.push(Effect::Committed { high_watermark });
+        self.settle_change(out);
         self.answer_parked(now, out)
     }
 
@@ -221,7 +222,7 @@ impl Raft {
     }
 
     /// Why a follower's request is not served.
-    fn refuse_to_follower(&self, epoch: Epoch) -> Option<ErrorCode> {
+    pub(super) fn refuse_to_follower(&self, epoch: Epoch) -> Option<ErrorCode> {
         if epoch < self.epoch {
             Some(ErrorCode::FencedLeaderEpoch)
         } else if epoch > self.epoch {

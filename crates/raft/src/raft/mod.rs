@@ -1,10 +1,12 @@
 //! The replica: its state, the door in, the transitions between roles.
 
 mod answers;
+mod changing;
 mod describe;
 mod election;
 mod epochs;
 mod following;
+mod joining;
 mod leading;
 mod timers;
 
@@ -352,6 +354,11 @@ impl Raft {
     /// Takes a role: its state becomes durable before anything that follows is said.
     fn become_role(&mut self, role: Role, out: &mut Vec<Effect>) -> Result<(), Fault> {
         let led = matches!(self.role, Role::Leader(_));
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(mut change) = leader.change.take()
+        {
+            change.answer(ErrorCode::NotLeaderOrFollower, None, out);
+        }
         let state = role.quorum_state(self.epoch, self.config.node);
         self.role = role;
         self.peers.reset();
@@ -383,7 +390,13 @@ impl Raft {
 
     /// Something was written at the log's end.
     fn after_append(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
+        let voters_before = self.control.voters_offset();
         self.control.catch_up(self.log.as_ref())?;
+        if let Role::Leader(leader) = &mut self.role
+            && self.control.voters_offset() != voters_before
+        {
+            leader.take_voters(self.control.voters());
+        }
         if !self.flush_asked {
             self.flush_asked = true;
             out.push(Effect::Flush);
@@ -434,6 +447,18 @@ impl Raft {
             RaftRequest::DescribeQuorum(request) => {
                 RaftResponse::DescribeQuorum(self.describe_quorum(version, &request, now))
             }
+            RaftRequest::AddRaftVoter(request) => {
+                self.on_add_voter(token, request, now, out);
+                return Ok(());
+            }
+            RaftRequest::RemoveRaftVoter(request) => {
+                return self.on_remove_voter(token, &request, now, out);
+            }
+            RaftRequest::UpdateRaftVoter(request) => {
+                RaftResponse::UpdateRaftVoter(self.on_update_voter(&request, now, out)?)
+            }
+            // Replicas ask this, and the listener answers.
+            RaftRequest::ApiVersions(_) => return Ok(()),
         };
         out.push(Effect::Answer { token, response });
         Ok(())

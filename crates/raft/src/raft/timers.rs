@@ -36,10 +36,14 @@ impl Raft {
                 let fetch = fetch.unwrap_or(Instant::NEVER);
                 role.fetch_at.min(fetch).min(self.next_bootstrap_fetch())
             }
-            Role::Leader(role) if role.needs_others() => {
-                role.check_quorum_at.min(role.begin_quorum_at)
+            Role::Leader(role) => {
+                let change = role.change.as_ref().map(|change| change.until);
+                let others = match role.needs_others() {
+                    true => role.check_quorum_at.min(role.begin_quorum_at),
+                    false => Instant::NEVER,
+                };
+                others.min(change.unwrap_or(Instant::NEVER))
             }
-            Role::Leader(_) => Instant::NEVER,
             Role::Resigned(role) => {
                 let untold = role.unacknowledged.iter().copied();
                 role.election_at.min(self.next_retry(untold))
@@ -66,6 +70,7 @@ impl Raft {
                 break;
             }
         }
+        self.peers.end_pauses(now.mono);
         self.announce(out);
         self.announce_active(out);
         self.maybe_stop(out);
@@ -110,6 +115,7 @@ impl Raft {
                 self.become_prospective(Some(leader), now, out)?;
                 return Ok(true);
             }
+            self.tell_leader(&leader, now, out);
             self.fetch_from(leader, now, out);
         } else if gone {
             self.give_leader_up();
@@ -120,6 +126,7 @@ impl Raft {
         } else if self.peers.is_backing_off(leader.id, now.mono) {
             self.fetch_from_bootstrap(now, out);
         } else if !self.peers.any_awaited(now.mono) {
+            self.tell_leader(&leader, now, out);
             self.fetch_from(leader, now, out);
         }
         Ok(false)
@@ -135,10 +142,12 @@ impl Raft {
     }
 
     fn poll_leader(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<bool, Fault> {
+        self.expire_change(now, out);
+        let removed = self.is_removed();
         let Role::Leader(role) = &mut self.role else {
             return Ok(false);
         };
-        let gives_up = self.stopping && role.needs_others();
+        let gives_up = removed || (self.stopping && role.needs_others());
         if gives_up || role.lost_quorum(now.mono) {
             let epoch = role.epoch;
             self.resign(epoch, now, out)?;
