@@ -223,6 +223,7 @@ impl Raft {
     /// Makes the log durable and counts what was appended: what [`Effect::Flush`] asks for. Blocks on the disk.
     pub fn flush(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
         self.flush_asked = false;
+        let withheld = self.withholds();
         let end = self.log.end_offset();
         if self.flushed != end {
             self.log.flush(now)?;
@@ -238,6 +239,8 @@ impl Raft {
         };
         if risen {
             self.on_high_watermark(now, out)?;
+        } else if withheld {
+            self.answer_parked(now, out)?;
         }
         self.poll(now, out)
     }
@@ -328,6 +331,15 @@ impl Raft {
 
     fn is_voter(&self) -> bool {
         self.control.voters().contains(self.config.key())
+    }
+
+    /// Whether this replica may ask for votes. So may one whose removal is perhaps not committed: others may not have it,
+    /// and then can't win against its longer log (Ongaro's dissertation, 4.2.2). Its own vote does not count.
+    fn may_stand(&self) -> bool {
+        let set = self.control.voters_offset();
+        let open = set.is_some_and(|at| self.high_watermark.is_none_or(|hw| at >= hw));
+        let before = self.control.voters_before();
+        self.is_voter() || (open && before.is_some_and(|set| set.contains(self.config.key())))
     }
 
     fn end(&self) -> OffsetAndEpoch {

@@ -20,6 +20,9 @@ impl Raft {
         }
         let role = match &self.role {
             Role::Unattached(role) if self.is_voter() => role.election_at,
+            Role::Unattached(role) if self.may_stand() => {
+                role.election_at.min(self.next_bootstrap_fetch())
+            }
             Role::Unattached(_) => self.next_bootstrap_fetch(),
             Role::Prospective(role) | Role::Candidate(role) => match role.back_off_until {
                 Some(until) => until,
@@ -27,7 +30,7 @@ impl Raft {
                     .election_at
                     .min(self.next_retry(self.open_voters(role))),
             },
-            Role::Follower(role) if self.is_voter() => {
+            Role::Follower(role) if self.may_stand() => {
                 let fetch = self.peers.busy_until(role.leader.id);
                 role.fetch_at.min(fetch.unwrap_or(Instant::NEVER))
             }
@@ -94,7 +97,7 @@ impl Raft {
         };
         let alone = self.control.voters().is_only(self.config.key());
         let due = alone || role.election_at <= now.mono;
-        if self.is_voter() && due && !self.stopping {
+        if self.may_stand() && due && !self.stopping {
             self.become_prospective(None, now, out)?;
             return Ok(true);
         }
@@ -110,7 +113,7 @@ impl Raft {
         };
         let gone = role.fetch_at <= now.mono || role.fetch_at == Instant::NEVER;
         let leader = role.leader.clone();
-        if self.is_voter() {
+        if self.may_stand() {
             if gone && !self.stopping {
                 self.become_prospective(Some(leader), now, out)?;
                 return Ok(true);
