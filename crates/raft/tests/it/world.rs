@@ -443,7 +443,6 @@ impl World {
             cluster_id: None,
             voter_id: id,
             voter_directory_id: self.directory(id),
-            ..RemoveRaftVoterRequest::default()
         });
         self.ask(leader, request);
     }
