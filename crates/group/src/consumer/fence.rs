@@ -124,14 +124,14 @@ impl GroupShard {
             Some(classic) => classic.session_timeout_ms,
             None => self.settings_of(&group.id).session_timeout_ms,
         };
-        let timer = Timer::Session(group.id.clone(), member.id.clone());
-        turn.schedule(timer, after_ms(turn.now, timeout_ms));
+        schedule_session(group, member, timeout_ms, turn);
     }
 
-    /// Sessions begin anew when a group is loaded.
+    /// Sessions begin anew when a group is loaded, all with the group's timeout.
     pub(crate) fn load_consumer(&self, group: &ConsumerGroup, turn: &mut Turn<'_>) {
+        let timeout_ms = self.settings_of(&group.id).session_timeout_ms;
         for member in group.members.values() {
-            self.schedule_member_session(group, member, turn);
+            schedule_session(group, member, timeout_ms, turn);
             if member.state == MemberState::UnrevokedPartitions {
                 let timer = Timer::Rebalance(group.id.clone(), member.id.clone());
                 turn.schedule(timer, after_ms(turn.now, member.rebalance_timeout_ms));
@@ -243,6 +243,16 @@ fn away(member: ConsumerMember) -> ConsumerMember {
         assigned: Arc::new(assigned),
         ..member
     }
+}
+
+fn schedule_session(
+    group: &ConsumerGroup,
+    member: &ConsumerMember,
+    timeout_ms: i32,
+    turn: &mut Turn<'_>,
+) {
+    let timer = Timer::Session(group.id.clone(), member.id.clone());
+    turn.schedule(timer, after_ms(turn.now, timeout_ms));
 }
 
 pub(crate) fn cancel_member_timers(group_id: &Str, member_id: &Str, turn: &mut Turn<'_>) {
