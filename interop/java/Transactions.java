@@ -10,6 +10,8 @@ import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.*;
 import org.apache.kafka.common.serialization.*;
+import org.apache.logging.log4j.Level;
+import org.apache.logging.log4j.core.config.Configurator;
 
 /**
  * Transactions step by step (`say BOOTSTRAP`: commands on standard input, an answer a line), and a copy of one topic to
@@ -24,6 +26,7 @@ public final class Transactions {
     static final Map<String, KafkaProducer<String, String>> producers = new TreeMap<>();
 
     public static void main(String[] words) throws Exception {
+        Configurator.setRootLevel(Level.ERROR);
         bootstrap = words[1];
         switch (words[0]) {
             case "say": say(); break;
@@ -92,9 +95,11 @@ public final class Transactions {
                 producers.get(w[1]).send(new ProducerRecord<>(w[2], w[3])).get();
                 return "ok";
             case "offset":
-                producers.get(w[1]).sendOffsetsToTransaction(
-                    Map.of(new TopicPartition(w[3], 0), new OffsetAndMetadata(Long.parseLong(w[4]))),
-                    new ConsumerGroupMetadata(w[2]));
+                try (KafkaConsumer<String, String> consumer = consumer("group.id", w[2])) {
+                    producers.get(w[1]).sendOffsetsToTransaction(
+                        Map.of(new TopicPartition(w[3], 0), new OffsetAndMetadata(Long.parseLong(w[4]))),
+                        consumer.groupMetadata());
+                }
                 return "ok";
             case "commit": producers.get(w[1]).commitTransaction(); return "ok";
             case "abort": producers.get(w[1]).abortTransaction(); return "ok";

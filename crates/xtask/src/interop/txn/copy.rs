@@ -6,6 +6,8 @@ use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use milena_base::Prng;
+
 use super::dirs::place;
 use crate::interop::java;
 use crate::interop::place::Place;
@@ -15,6 +17,8 @@ const PARTITIONS: u64 = 4;
 const RECORDS: u64 = 100_000;
 /// Kills of the node, each followed by one of the copier.
 const ROUNDS: u64 = 4;
+/// About how long a transaction of the copier takes.
+const TRANSACTION_MS: u64 = 40;
 const IN_TIME: Duration = Duration::from_secs(180);
 
 pub fn run() -> Result<(), String> {
@@ -121,6 +125,9 @@ impl Run {
             if self.follow(&mut copier, until)? == Left::Done {
                 return Err(format!("all was copied before the kill at {until} records"));
             }
+            // Somewhere within a transaction, not always between two.
+            let pause = Prng::new(fault).below(TRANSACTION_MS);
+            std::thread::sleep(Duration::from_millis(pause));
             match fault % 2 {
                 0 => {
                     server.end(End::Killed)?;
