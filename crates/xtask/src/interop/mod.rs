@@ -70,6 +70,8 @@ const PARTS: &[(&str, &str, Part)] = &[
         "examples",
         "the programs of examples/, and what is lost when servers and the broker die",
         examples::run,
+    ),
+    (
         "txn",
         "transactions that outlive a change of the program, and a copy exactly once under kills",
         txn::run,
