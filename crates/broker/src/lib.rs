@@ -23,6 +23,7 @@ mod groups;
 mod housekeeping;
 mod insync;
 mod lifecycle;
+mod lost_brokers;
 mod mailbox;
 mod markers;
 pub mod metadata_log;

@@ -67,6 +67,8 @@ pub struct Registration {
     /// From the clean-shutdown marker; −1 after an unclean stop.
     pub previous_broker_epoch: i64,
     pub heartbeat_interval: Duration,
+    /// How long the first registration is tried.
+    pub first_within: Duration,
 }
 
 /// See the module's words.
@@ -85,6 +87,8 @@ pub struct Lifecycle {
     /// Something changed while an answer was awaited: beat again at once.
     again: bool,
     next_beat: Instant,
+    /// When the first registration is given up: set by the first event or tick, and never again.
+    register_by: Option<Instant>,
     /// When the controller's registration is tried again.
     controller_again: Instant,
     met_former_self: bool,
@@ -108,6 +112,7 @@ impl Lifecycle {
             in_flight: false,
             again: false,
             next_beat: Instant::NEVER,
+            register_by: None,
             controller_again: Instant::NEVER,
             met_former_self: false,
             ended: false,
@@ -179,6 +184,7 @@ impl Lifecycle {
             return;
         }
         self.epoch = answer.broker_epoch;
+        self.register_by = Some(Instant::NEVER);
         self.registered_at_offset = Offset(answer.broker_epoch);
         self.state = LifeState::CatchingUp;
         info!(epoch = self.epoch, "registered with the controller");
@@ -218,6 +224,22 @@ impl Lifecycle {
         }
     }
 
+    /// A node that no controller takes ends, as a person or a supervisor has to know.
+    fn register_in_time(&mut self, now: Now, out: &mut Outbox) {
+        let Some(registration) = &self.registration else {
+            return;
+        };
+        let within = registration.first_within;
+        let by = *self.register_by.get_or_insert(now.mono + within);
+        if by <= now.mono && !self.stopping {
+            self.register_by = Some(Instant::NEVER);
+            out.post(Post::Halt(format!(
+                "no controller has registered this broker within {} ms (initial.broker.registration.timeout.ms)",
+                within.as_millis()
+            )));
+        }
+    }
+
     fn interval(&self) -> Duration {
         let registration = self.registration.as_ref();
         registration.map_or(Duration::MAX, |r| r.heartbeat_interval)
@@ -245,6 +267,11 @@ impl Lifecycle {
     }
 
     fn complain(&self, what: &str, code: i16) {
+        if code == ErrorCode::InvalidRegistration.code() {
+            warn!(
+                "a log directory of this node may belong to another broker: a copied directory keeps its directory.id"
+            );
+        }
         let name = ErrorCode::from_code(code).map_or("an unknown error", ErrorCode::name);
         warn!("the controller refused the {what}: {name}");
     }
@@ -264,6 +291,7 @@ impl Mailbox for Lifecycle {
     type Event = LifecycleEvent;
 
     fn step(&mut self, event: LifecycleEvent, now: Now, out: &mut Outbox) {
+        self.register_in_time(now, out);
         match event {
             LifecycleEvent::ControllerReady => {
                 self.register_controller(now, out);
@@ -308,6 +336,7 @@ impl Mailbox for Lifecycle {
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
+        self.register_in_time(now, out);
         if self.controller_again <= now.mono {
             self.controller_again = Instant::NEVER;
             self.register_controller(now, out);
@@ -324,7 +353,11 @@ impl Mailbox for Lifecycle {
     }
 
     fn deadline(&self) -> Instant {
-        self.next_beat.min(self.controller_again)
+        let register_by = match &self.registration {
+            Some(_) => self.register_by.unwrap_or(Instant::ZERO),
+            None => Instant::NEVER,
+        };
+        self.next_beat.min(self.controller_again).min(register_by)
     }
 
     fn is_finished(&self) -> bool {
@@ -349,6 +382,7 @@ mod tests {
             log_dirs: Vec::new(),
             previous_broker_epoch: -1,
             heartbeat_interval: Duration::from_secs(2),
+            first_within: Duration::from_secs(60),
         };
         let controller = ControllerLife::new(BrokerId(1), Uuid::ONE, Vec::new(), Vec::new());
         Lifecycle::new(Some(registration), Some(controller))
@@ -359,6 +393,19 @@ mod tests {
             error_code: code.code(),
             ..BrokerRegistrationResponse::default()
         }))
+    }
+
+    #[test]
+    fn one_that_is_never_registered_ends() {
+        let (mut life, mut out) = (lifecycle(), Outbox::default());
+        life.tick(Now::default(), &mut out);
+        assert_eq!(life.deadline(), Instant::from_millis(60_000));
+        life.tick(Now::from_millis(59_999, 0), &mut out);
+        assert!(out.posts.is_empty());
+        life.tick(Now::from_millis(60_000, 0), &mut out);
+        assert!(matches!(out.posts[..], [Post::Halt(_)]));
+        life.tick(Now::from_millis(60_001, 0), &mut out);
+        assert_eq!(out.posts.len(), 1, "told once");
     }
 
     #[test]

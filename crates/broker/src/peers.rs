@@ -48,6 +48,8 @@ pub enum Lane {
     Markers,
     /// AddPartitionsToTxn to transaction coordinators (KIP-890).
     Verification,
+    /// A controller looks whether a broker is there.
+    Probe,
 }
 
 impl Lane {
@@ -55,7 +57,7 @@ impl Lane {
     pub fn client_id(self, node: BrokerId) -> String {
         match self {
             Lane::Quorum => format!("raft-client-{node}"),
-            Lane::Heartbeat | Lane::Controller | Lane::Forwarding => node.to_string(),
+            Lane::Heartbeat | Lane::Controller | Lane::Forwarding | Lane::Probe => node.to_string(),
             Lane::Fetch(fetcher) => format!("broker-{node}-fetcher-{fetcher}"),
             Lane::Markers => format!("broker-{node}-txn-marker-sender"),
             Lane::Verification => format!("broker-{node}-add-partitions-to-txn"),
@@ -117,6 +119,7 @@ pub enum Asker {
     ToController,
     Followers,
     Transactions,
+    LostBrokers,
 }
 
 /// One request to another node.
@@ -227,6 +230,7 @@ impl PeerAnswer {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
             Asker::ToController => Post::ToController(ToControllerEvent::Answered(self)),
             Asker::Followers => Post::Followers(FollowersEvent::Answered(self)),
+            Asker::LostBrokers => Post::Quorum(QuorumEvent::Probed(self)),
             Asker::Transactions => Post::Transactions(TxnEvent::Answered(self)),
         }
     }

@@ -1,26 +1,29 @@
 //! The quorum's mailbox: the raft replica, and on its leader the active controller. It carries out raft's effects in
 //! their order, appends what the controller decides, and answers when that is committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use milena_base::{Epoch, ErrorCode, Instant, Now, Offset};
-use milena_controller::{Controller, ControllerAnswer, Decision, RECORDS_PER_BATCH_MAX};
+use milena_controller::{
+    Controller, ControllerAnswer, ControllerRequest, Decision, RECORDS_PER_BATCH_MAX,
+};
 use milena_image::{Image, Loader, Provenance, VersionedRecord};
 use milena_protocol::MetadataRecord;
 use milena_raft::{
     Effect, Event, Fault, LeaderAndEpoch, MetadataBatch, NotAppended, Raft, RaftResponse,
     Retention, SnapshotId, SnapshotPolicy, walk,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::ask::{Ask, Wanted, deliver};
 use crate::broker::Broker;
-use crate::ctx::{Outbox, ReplyTo};
+use crate::ctx::{ConnectionId, Outbox, ReplyTo};
 use crate::housekeeping::Chore;
+use crate::lost_brokers::LostBrokers;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
 use crate::peers::PeerAnswer;
@@ -34,6 +37,8 @@ const READ_BYTES: usize = 1024 * 1024;
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Events that may go before a flush that is wanted: one fsync serves them all.
 const EVENTS_BEFORE_FLUSH_MAX: u32 = 64;
+/// Different notices of the quorum that are told.
+const NOTICES_MAX: usize = 100;
 
 /// What the mailbox is told.
 #[derive(Debug)]
@@ -42,6 +47,10 @@ pub enum QuorumEvent {
     Ask(Box<Ask>),
     /// What became of a request to another voter.
     Answered(PeerAnswer),
+    /// What became of a look at a broker.
+    Probed(PeerAnswer),
+    /// A connection to a controller's listener of this node ended.
+    Closed(ConnectionId),
     /// The publisher's view at an offset, for a snapshot.
     SnapshotImage(Box<Image>),
     /// Whether the snapshot is complete on the disk.
@@ -79,6 +88,10 @@ pub struct Quorum {
     flush_wanted: bool,
     events_since_flush: u32,
     caught_up: bool,
+    /// On a controller: brokers that died before their session is over.
+    lost: Option<LostBrokers>,
+    /// What was told already of other nodes.
+    noticed: BTreeSet<String>,
     /// When a stop no longer waits for the others.
     stop_at: Option<Instant>,
     finished: bool,
@@ -118,6 +131,8 @@ impl Quorum {
             flush_wanted: false,
             events_since_flush: 0,
             caught_up: false,
+            lost: parts.is_controller.then(LostBrokers::default),
+            noticed: BTreeSet::new(),
             stop_at: None,
             finished: false,
         };
@@ -164,10 +179,19 @@ impl Quorum {
                 }
                 Effect::Active { epoch, .. } => self.activate(epoch, now, out)?,
                 Effect::SnapshotLoaded(id) => self.load_snapshot(id, out)?,
+                Effect::Notice(text) => self.notice(text),
                 Effect::Stopped => self.finished = true,
             }
         }
         Ok(())
+    }
+
+    /// Told once: it comes again with every try.
+    fn notice(&mut self, text: String) {
+        if self.noticed.len() < NOTICES_MAX && !self.noticed.contains(&text) {
+            warn!("{text}");
+            self.noticed.insert(text);
+        }
     }
 
     fn persist(&self, bytes: &[u8]) -> Result<(), Fault> {
@@ -357,6 +381,9 @@ impl Quorum {
             .controller
             .on_elected(epoch.0, image, in_transaction, next, now);
         self.append(decision, None, now, out)?;
+        if let Some(lost) = &mut self.lost {
+            lost.suspect_all(&self.broker, now, out);
+        }
         out.post(ToControllerEvent::Active(Some(ActiveController {
             node: self.broker.node(),
             host: String::new(),
@@ -372,6 +399,21 @@ impl Quorum {
                 Ok(())
             }
             Wanted::Controller(request, context) => {
+                if let (ControllerRequest::BrokerHeartbeat(beat), Some(to), Some(lost)) =
+                    (&**request, ask.reply_to(), &mut self.lost)
+                {
+                    lost.heard(to.connection, beat);
+                }
+                if let ControllerRequest::BrokerRegistration(request) = &**request
+                    && let Some(lost) = &self.lost
+                    && let Some((epoch, at)) = lost.silent(request.broker_id)
+                {
+                    self.controller.broker_started_again(request, epoch, at);
+                }
+                if let ControllerRequest::UpdateFeatures(_) = &**request {
+                    let why = self.raft.dynamic_voters().err();
+                    self.controller.set_static_because(why);
+                }
                 let decision = self.controller.handle(request, context, now);
                 self.append(decision, Some(ask), now, out)
             }
@@ -404,6 +446,12 @@ impl Quorum {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Fault> {
+        if decision.raises_kraft_version {
+            let mut effects = Vec::new();
+            self.raft.become_dynamic(now, &mut effects)?;
+            self.carry_out(effects, now, out)?;
+            self.controller.set_kraft_version(self.raft.kraft_version());
+        }
         let batch_max = match decision.atomic {
             true => usize::MAX,
             false => RECORDS_PER_BATCH_MAX,
@@ -535,6 +583,12 @@ impl Quorum {
                     self.raft.step(event, now, &mut effects)?;
                 }
             }
+            QuorumEvent::Probed(answer) => self.probed(&answer, now, out)?,
+            QuorumEvent::Closed(connection) => {
+                if let Some(lost) = &mut self.lost {
+                    lost.closed(connection, now, out);
+                }
+            }
             QuorumEvent::SnapshotImage(image) => self.begin_snapshot(*image, now, out),
             QuorumEvent::SnapshotWritten(_, false) => self.snapshot_under_way = false,
             QuorumEvent::SnapshotWritten(id, true) => {
@@ -551,10 +605,30 @@ impl Quorum {
         self.carry_out(effects, now, out)
     }
 
+    /// A broker that has died is fenced as when its session is over.
+    fn probed(&mut self, answer: &PeerAnswer, now: Now, out: &mut Outbox) -> Result<(), Fault> {
+        let lost = self.lost.as_mut();
+        let died = lost.and_then(|lost| lost.probed(answer, now, out));
+        let Some(((broker, epoch), lost_at)) = died.filter(|_| self.active.is_some()) else {
+            return Ok(());
+        };
+        let decision = self.controller.broker_died(broker, epoch, lost_at);
+        if !decision.records.is_empty() {
+            info!(
+                broker,
+                "fenced: its connection is gone and its listener refuses"
+            );
+        }
+        self.append(decision, None, now, out)
+    }
+
     fn time(&mut self, now: Now, out: &mut Outbox) -> Result<(), Fault> {
         let mut effects = Vec::new();
         self.raft.step(Event::Tick, now, &mut effects)?;
         self.carry_out(effects, now, out)?;
+        if let Some(lost) = &mut self.lost {
+            lost.sweep(&self.broker, now, out);
+        }
         while self.active.is_some()
             && let Some(decision) = self.controller.tick(now)
         {
@@ -610,7 +684,9 @@ impl Mailbox for Quorum {
             None => Instant::NEVER,
         };
         let stop = self.stop_at.unwrap_or(Instant::NEVER);
-        self.raft.deadline().min(controller).min(stop)
+        let sweep = self.lost.as_ref().map(LostBrokers::next_sweep);
+        let sweep = sweep.unwrap_or(Instant::NEVER);
+        self.raft.deadline().min(controller).min(stop).min(sweep)
     }
 
     fn is_finished(&self) -> bool {

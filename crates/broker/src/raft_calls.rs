@@ -68,6 +68,7 @@ impl RaftCalls {
         let api = self.sent.remove(&correlation)?;
         let result = decode(api, answer).map_err(|why| match why {
             Unanswered::UnsupportedVersion => Unheard::UnsupportedVersion,
+            Unanswered::Refused => Unheard::Refused,
             _ => Unheard::Unreachable,
         });
         Some(Event::Response {

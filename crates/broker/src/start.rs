@@ -416,6 +416,9 @@ fn registration(
         log_dirs,
         previous_broker_epoch,
         heartbeat_interval: Duration::from_millis(config.broker_heartbeat_interval_ms() as u64),
+        first_within: Duration::from_millis(
+            config.initial_broker_registration_timeout_ms().max(0) as u64
+        ),
     }
 }
 

@@ -58,6 +58,8 @@ struct Waiting {
 pub struct ToController {
     broker: Arc<Broker>,
     active: Option<ActiveController>,
+    /// Whose controller was active last.
+    asked: Option<BrokerId>,
     waiting: VecDeque<Waiting>,
     sent: BTreeMap<u64, Box<Ask>>,
     next_tag: u64,
@@ -69,6 +71,7 @@ impl ToController {
         ToController {
             broker,
             active: None,
+            asked: None,
             waiting: VecDeque::new(),
             sent: BTreeMap::new(),
             next_tag: 0,
@@ -189,6 +192,19 @@ impl ToController {
         }
     }
 
+    /// Another node's controller is active: what the one before has not answered is asked again. Its answer may never come
+    /// (a process that stands still keeps its connections), and what it has not committed, it won't.
+    fn leave(&mut self, active: BrokerId) {
+        if self.asked == Some(active) {
+            return;
+        }
+        self.asked = Some(active);
+        for ask in std::mem::take(&mut self.sent).into_values() {
+            let not_before = Instant::ZERO;
+            self.waiting.push_back(Waiting { ask, not_before });
+        }
+    }
+
     fn again(&mut self, ask: Box<Ask>, now: Now, out: &mut Outbox) {
         if ask.deadline <= now.mono {
             return ask.refuse(&self.broker, ErrorCode::RequestTimedOut, out);
@@ -299,6 +315,9 @@ impl Mailbox for ToController {
             ToControllerEvent::Ask(ask) => self.ask(ask, now, out),
             ToControllerEvent::Active(active) => {
                 let known = active.is_some();
+                if let Some(active) = &active {
+                    self.leave(active.node);
+                }
                 self.active = active;
                 self.send_due(now, out);
                 if known {

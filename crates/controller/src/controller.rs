@@ -42,6 +42,8 @@ pub struct Controller {
     pub(crate) heartbeats: Heartbeats,
     pub(crate) prng: Prng,
     pub(crate) kraft_version: i16,
+    /// Why the quorum can't raise `kraft.version` now.
+    pub(crate) static_because: Option<String>,
     /// The broker whose last heartbeat left it in controlled shutdown, until the batch's end is known.
     pub(crate) leaving: Option<i32>,
     pub(crate) timers: Timers,
@@ -65,6 +67,7 @@ impl Controller {
             layers: Layers::new(config),
             prng: Prng::new(options.seed),
             kraft_version: 0,
+            static_because: None,
             leaving: None,
             timers: Timers::default(),
             epoch: None,
@@ -126,6 +129,11 @@ impl Controller {
         self.leader = leader;
         self.timers = Timers::default();
         self.reset(Image::default(), Offset::ZERO, Instant::ZERO);
+    }
+
+    /// Whether the quorum can raise `kraft.version`: to be told before an UpdateFeatures request.
+    pub fn set_static_because(&mut self, why: Option<String>) {
+        self.static_because = why;
     }
 
     /// The quorum's finalised `kraft.version`.

@@ -17,6 +17,8 @@ pub struct Decision {
     /// Whether all records have to go into one batch; otherwise they may be split at
     /// [`RECORDS_PER_BATCH_MAX`].
     pub atomic: bool,
+    /// Whether the quorum raises `kraft.version` to 1 before the records.
+    pub raises_kraft_version: bool,
 }
 
 impl Decision {

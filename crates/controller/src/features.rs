@@ -52,7 +52,13 @@ impl Controller {
                 } else {
                     records
                 };
-                Decision::records(made).with_answer(answer).atomic()
+                let mut decision = Decision::records(made).with_answer(answer).atomic();
+                let mut updates = request.feature_updates.iter();
+                decision.raises_kraft_version = !request.validate_only
+                    && updates.any(|u| {
+                        *u.feature == *KRAFT_VERSION && u.max_version_level > self.kraft_version
+                    });
+                decision
             }
         }
     }
@@ -196,8 +202,7 @@ impl Controller {
         ))
     }
 
-    /// `kraft.version` lives in the quorum's control records. Raising it is a change of the voter set, which the
-    /// quorum does not do yet, so it is refused.
+    /// `kraft.version` lives in the quorum's control records: the quorum raises it, where its voters can.
     fn update_kraft_version(
         &self,
         update: &FeatureUpdateKey,
@@ -211,10 +216,10 @@ impl Controller {
             }
             return Ok(());
         }
-        if level != self.kraft_version {
-            return Err(invalid(
-                "This controller does not upgrade kraft.version yet.",
-            ));
+        if level != self.kraft_version
+            && let Some(why) = &self.static_because
+        {
+            return Err(invalid(why));
         }
         records.push(NoOpRecord::default(), 0);
         Ok(())

@@ -82,6 +82,16 @@ impl Heartbeats {
         contact.is_some_and(|at| !self.is_expired(*at, now))
     }
 
+    /// Ends a session early, unless something was heard after `lost_at`. Whether it did.
+    pub fn end_session(&mut self, broker: i32, epoch: i64, lost_at: Instant) -> bool {
+        let key = (broker, epoch);
+        let quiet = self.contacts.get(&key).is_some_and(|at| *at <= lost_at);
+        if quiet {
+            self.contacts.remove(&key);
+        }
+        quiet
+    }
+
     fn is_expired(&self, contact: Instant, now: Instant) -> bool {
         now > contact + self.session_timeout
     }
@@ -227,6 +237,17 @@ mod tests {
         assert_eq!(next(&heartbeats), BrokerState::ShutdownNow);
         heartbeats.remove(2);
         assert_eq!(next(&heartbeats), BrokerState::ShutdownNow);
+    }
+
+    #[test]
+    fn a_session_ends_early_where_nothing_was_heard_since() {
+        let mut heartbeats = heartbeats(&[1]);
+        let at = Instant::from_millis;
+        heartbeats.contact(1, 7, at(1000));
+        assert!(!heartbeats.end_session(1, 7, at(999)), "heard since");
+        assert!(!heartbeats.end_session(1, 6, at(1000)), "another session");
+        assert!(heartbeats.end_session(1, 7, at(1000)));
+        assert!(!heartbeats.has_session(1, 7, at(1000)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use milena_base::{BrokerId, Epoch, Instant, Now, Offset, Timestamp};
 
 use crate::change::Change;
-use crate::voters::{ReplicaKey, VoterSet};
+use crate::voters::{ReplicaKey, Voter, VoterSet};
 
 /// An observer that has not fetched for so long is forgotten.
 const OBSERVER_SESSION: Duration = Duration::from_secs(300);
@@ -69,6 +69,8 @@ pub(crate) struct Leader {
     check_quorum_timeout: Duration,
     pub begin_quorum_at: Instant,
     begin_quorum_timeout: Duration,
+    /// At `kraft.version` 0: voters as they told that they are, which no record says.
+    pub told: BTreeMap<BrokerId, Voter>,
     /// The change of the voter set that is under way.
     pub change: Option<Change>,
 }
@@ -101,6 +103,7 @@ impl Leader {
             check_quorum_timeout,
             begin_quorum_at: now,
             begin_quorum_timeout: fetch_timeout / 2,
+            told: BTreeMap::new(),
             change: None,
         }
     }
@@ -252,7 +255,6 @@ impl Leader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::voters::Voter;
     use milena_base::Uuid;
 
     fn key(id: i32) -> ReplicaKey {

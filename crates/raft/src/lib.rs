@@ -16,9 +16,6 @@
 //! - The voter set changes by one voter at a time, and not before the last change is committed: any two majorities overlap.
 //!   A set is in force from where it is written, and no more where that is truncated. A removed leader leads until its
 //!   removal is committed, without a vote of its own, and resigns.
-//!
-//! # Not built yet
-//! Raising `kraft.version` of a running quorum.
 #![forbid(unsafe_code)]
 
 mod batch;

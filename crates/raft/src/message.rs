@@ -121,6 +121,8 @@ pub enum RaftResponse {
 pub enum Unanswered {
     /// No connection, or it ended.
     Unreachable,
+    /// Nobody listens there: the process is gone.
+    Refused,
     /// The peer does not know the request in a version that can carry it.
     UnsupportedVersion,
 }
@@ -197,6 +199,8 @@ pub enum Effect {
     },
     /// A snapshot replaced the log's beginning: listeners below the log's start load it first.
     SnapshotLoaded(SnapshotId),
+    /// Something that a person has to know: a node of another cluster, a voter with another directory. May come again.
+    Notice(String),
     /// After [`Event::Stop`]: the quorum no longer needs this node.
     Stopped,
 }

@@ -61,7 +61,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn describe(address: &str) -> Described {
+pub fn describe(address: &str) -> Described {
     let request = DescribeQuorumRequest {
         topics: vec![TopicData {
             topic_name: "__cluster_metadata".into(),
@@ -88,7 +88,7 @@ fn create(address: &str, topic: &str) -> i16 {
 }
 
 /// Everybody has what is committed, as the leader tells through the broker at `address`.
-fn all_caught_up(address: &str, replicas: usize) -> Option<Described> {
+pub fn all_caught_up(address: &str, replicas: usize) -> Option<Described> {
     let quorum = describe(address);
     let ends = quorum.current_voters.iter().chain(&quorum.observers);
     let there = ends.filter(|r| r.log_end_offset >= quorum.high_watermark);

@@ -9,6 +9,7 @@ mod cluster_transactions;
 mod compaction;
 mod configs;
 mod consumer_groups;
+mod controllers;
 mod fetching;
 mod history;
 mod node;

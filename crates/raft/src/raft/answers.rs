@@ -31,6 +31,24 @@ impl Common {
     }
 }
 
+/// The error of an answer, or of the one partition in it.
+fn error_of(response: &RaftResponse) -> Option<i16> {
+    let (error, partition) = match response {
+        RaftResponse::Vote(r) => {
+            let partition = r.topics.first().and_then(|t| t.partitions.first());
+            (r.error_code, partition.map(|p| p.error_code))
+        }
+        RaftResponse::BeginQuorumEpoch(r) => {
+            let partition = r.topics.first().and_then(|t| t.partitions.first());
+            (r.error_code, partition.map(|p| p.error_code))
+        }
+        RaftResponse::Fetch(r) => (r.error_code, None),
+        RaftResponse::FetchSnapshot(r) => (r.error_code, None),
+        _ => return None,
+    };
+    if error != 0 { Some(error) } else { partition }
+}
+
 impl Raft {
     pub(super) fn on_response(
         &mut self,
@@ -42,6 +60,9 @@ impl Raft {
         let Some(from) = self.peers.settle(correlation, result.is_err(), now.mono) else {
             return Ok(());
         };
+        if let Ok(response) = &result {
+            self.notice_stranger(from, response, out);
+        }
         let before = self.leader_and_epoch();
         let understood = match result {
             Ok(RaftResponse::Vote(response)) => self.on_voted(from, response, now, out)?,
@@ -70,6 +91,7 @@ impl Raft {
             Ok(RaftResponse::UpdateRaftVoter(response)) => self.on_updated(&response, now, out)?,
             Err(why) => {
                 self.on_vote_unanswered(from, why);
+                self.on_leader_refused(from, why, now);
                 self.on_new_voter_unanswered(from, out);
                 true
             }
@@ -79,6 +101,32 @@ impl Raft {
             self.peers.pause(from, now.mono);
         }
         Ok(())
+    }
+
+    /// A peer of another cluster, or one that votes with another directory, won't change its mind.
+    fn notice_stranger(&self, from: BrokerId, response: &RaftResponse, out: &mut Vec<Effect>) {
+        let Some(error) = error_of(response).and_then(ErrorCode::from_code) else {
+            return;
+        };
+        let named = usize::try_from(-2 - from.0).ok();
+        let at = match named.and_then(|at| self.config.bootstrap.get(at).cloned()) {
+            Some((host, port)) => format!("{host}:{port}"),
+            None => match self.voter_peer(from) {
+                Some(peer) => format!("node {from} at {}:{}", peer.host, peer.port),
+                None => format!("node {from}"),
+            },
+        };
+        let text = match error {
+            ErrorCode::InconsistentClusterId => format!(
+                "{at} belongs to another cluster: the cluster.id of this node is {}",
+                self.config.cluster_id
+            ),
+            ErrorCode::InvalidVoterKey => format!(
+                "{at} is not the voter that the quorum knows by its id: it has another directory.id"
+            ),
+            _ => return,
+        };
+        out.push(Effect::Notice(text));
     }
 
     /// Takes over what the answer says of the leader. Whether the rest of it still concerns this role.

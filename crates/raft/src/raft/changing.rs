@@ -297,9 +297,10 @@ impl Raft {
                 if voters != *self.control.voters() {
                     self.write_voters(&voters, now, out)?;
                 }
-                let key = ReplicaKey::new(BrokerId(request.voter_id), request.voter_directory_id);
+                let voter = updated_voter(request);
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.on_contact(key, now.mono);
+                    leader.on_contact(voter.key, now.mono);
+                    leader.told.insert(voter.key.id, voter);
                 }
                 ErrorCode::None
             }
@@ -328,18 +329,8 @@ impl Raft {
         if let Some(error) = self.refuse_to_follower(epoch) {
             return Err(error);
         }
-        let listeners = request.listeners.iter();
-        let endpoints = listeners.map(|l| endpoint(l.name.as_str(), l.host.as_str(), l.port));
-        let supported = &request.kraft_version_feature;
-        let range = (
-            supported.min_supported_version,
-            supported.max_supported_version,
-        );
-        let voter = Voter {
-            key: ReplicaKey::new(BrokerId(request.voter_id), request.voter_directory_id),
-            endpoints: endpoints.collect(),
-            kraft_versions: range,
-        };
+        let voter = updated_voter(request);
+        let range = voter.kraft_versions;
         let version = self.control.kraft_version();
         let reachable = self.peer_of(&voter).is_some();
         let supports = 0 <= range.0 && range.0 <= version && version <= range.1;
@@ -354,6 +345,51 @@ impl Raft {
         }
         let voters = self.changeable("updating").map_err(|(code, _)| code)?;
         voters.with_updated(voter).ok_or(ErrorCode::VoterNotFound)
+    }
+
+    /// The voter set with which this quorum would become a dynamic one (`kraft.version` 1), or why it can't: every voter has to
+    /// have said which directory it votes with.
+    pub fn dynamic_voters(&self) -> Result<VoterSet, String> {
+        let Role::Leader(leader) = &self.role else {
+            return Err("This controller does not lead the quorum.".to_owned());
+        };
+        let own = self.config.voter();
+        let mut voters = Vec::new();
+        for id in self.control.voters().ids() {
+            let told = match id == own.key.id {
+                true => Some(&own),
+                false => leader.told.get(&id),
+            };
+            let Some(voter) = told else {
+                return Err(format!(
+                    "The directory id of voter {id} is not known yet: it does not run, or has not told."
+                ));
+            };
+            if voter.kraft_versions.1 < 1 {
+                return Err(format!("Voter {id} does not support {KRAFT_VERSION} 1."));
+            }
+            voters.push(voter.clone());
+        }
+        Ok(VoterSet::new(voters))
+    }
+
+    /// Raises `kraft.version` from 0 to 1, with the voters as they are (KIP-853). Committed like any other record; `false`
+    /// where nothing was written.
+    pub fn become_dynamic(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<bool, Fault> {
+        let Ok(voters) = self.dynamic_voters() else {
+            return Ok(false);
+        };
+        if self.control.kraft_version() > 0 {
+            return Ok(false);
+        }
+        let records = [
+            ControlRecord::KRaftVersion(1),
+            ControlRecord::Voters(voters.to_record()),
+        ];
+        let batch = control_batch(&records, now.wall).build();
+        self.log.append_as_leader(batch, self.epoch, now)?;
+        self.after_append(now, out)?;
+        Ok(true)
     }
 
     /// Writes a voter set; in force from here on, though not committed. Its offset.
@@ -415,6 +451,20 @@ impl Raft {
             host: endpoint.host.clone(),
             port: endpoint.port,
         })
+    }
+}
+
+fn updated_voter(request: &UpdateRaftVoterRequest) -> Voter {
+    let listeners = request.listeners.iter();
+    let endpoints = listeners.map(|l| endpoint(l.name.as_str(), l.host.as_str(), l.port));
+    let supported = &request.kraft_version_feature;
+    Voter {
+        key: ReplicaKey::new(BrokerId(request.voter_id), request.voter_directory_id),
+        endpoints: endpoints.collect(),
+        kraft_versions: (
+            supported.min_supported_version,
+            supported.max_supported_version,
+        ),
     }
 }
 

@@ -14,7 +14,7 @@ use milena_records::check_replicated;
 use super::Raft;
 use crate::batch::BATCH_BYTES_MAX;
 use crate::log::{Fault, OffsetAndEpoch};
-use crate::message::{Effect, METADATA_TOPIC, Peer, RaftRequest};
+use crate::message::{Effect, METADATA_TOPIC, Peer, RaftRequest, Unanswered};
 use crate::role::{Download, Follower, Role};
 use crate::voters::ReplicaKey;
 
@@ -161,6 +161,18 @@ impl Raft {
         if let Role::Follower(role) = &mut self.role {
             role.fetch_at = fetch_at;
             role.has_fetched = true;
+        }
+    }
+
+    /// Nobody listens where the leader did: it does not have to be waited for. The others give their pre-vote only when
+    /// they have lost it, too.
+    pub(super) fn on_leader_refused(&mut self, from: BrokerId, why: Unanswered, now: Now) {
+        if let Role::Follower(role) = &mut self.role
+            && role.leader.id == from
+            && role.has_fetched
+            && why == Unanswered::Refused
+        {
+            role.fetch_at = role.fetch_at.min(now.mono);
         }
     }
 

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use milena_base::{BrokerId, Epoch, ErrorCode, Instant, Now, Offset, Prng, Timestamp, Uuid};
-use milena_protocol::{
-    AddRaftVoterRequest, ApiVersionsResponse, DescribeQuorumRequest, RemoveRaftVoterRequest,
-};
-use milena_protocol::{add_raft_voter_request, api_versions_response, describe_quorum_request};
+use milena_protocol::{AddRaftVoterRequest, DescribeQuorumRequest, RemoveRaftVoterRequest};
+use milena_protocol::{add_raft_voter_request, describe_quorum_request};
 use milena_raft::{
     BOOTSTRAP_SNAPSHOT, Effect, Endpoint, Event, METADATA_TOPIC, QuorumState, Raft, RaftConfig,
     RaftRequest, RaftResponse, ReplicaKey, SnapshotBuilder, SnapshotId, Unanswered, Voter,
@@ -18,6 +16,7 @@ use milena_raft::{
 use milena_testkit::Command;
 
 use crate::memory_log::MemoryLog;
+use crate::words::{request_text, supports_reconfiguration};
 
 const LATENCY: Duration = Duration::from_millis(1);
 const STEPS_MAX: usize = 200_000;
@@ -50,14 +49,16 @@ pub struct World {
     dynamic: bool,
     mail: BTreeMap<(Instant, u64), (i32, Mail)>,
     next: u64,
-    /// Requests whose answer is due: token → who asked.
-    asked: BTreeMap<u64, (i32, u64)>,
+    /// Requests whose answer is due: token → who asked, and whom.
+    asked: BTreeMap<u64, (i32, u64, i32)>,
     cut: BTreeSet<(i32, i32)>,
     trace: bool,
     /// Nodes whose flushes are due but don't happen.
     held: BTreeSet<i32>,
     /// Nodes that listen elsewhere from their next start on.
     moved: BTreeSet<i32>,
+    /// Whether a dead node is told from one that can't be reached.
+    refuses: bool,
     /// How often a node got a new disk.
     disks: BTreeMap<i32, u64>,
     out: String,
@@ -93,6 +94,7 @@ impl World {
             trace: false,
             held: BTreeSet::new(),
             moved: BTreeSet::new(),
+            refuses: false,
             disks: BTreeMap::new(),
             out: String::new(),
             committed: Vec::new(),
@@ -128,6 +130,8 @@ impl World {
             "snapshot" => self.snapshot(command.word(0)),
             "clean" => self.clean(command.word(0)),
             "resign" => self.resign(command.word(0)),
+            "dynamic" => self.become_dynamic(command.word(0)),
+            "refuse" => self.refuses = true,
             "join" => self.start_to_join(command.word(0)),
             "move" => self.moved.extend([command.word::<i32>(0)]),
             "lose-disk" => self.lose_disk(command.word(0)),
@@ -245,6 +249,31 @@ impl World {
             .quorum_state
             .as_ref()
             .expect("it was started");
+        if self.refuses {
+            self.hang_up(id);
+        }
+    }
+
+    /// The system closes a dead process's connections: what waits for its answers learns so.
+    fn hang_up(&mut self, id: i32) {
+        let lost: Vec<u64> = self
+            .asked
+            .iter()
+            .filter(|(_, a)| a.2 == id)
+            .map(|a| *a.0)
+            .collect();
+        for token in lost {
+            let (asker, correlation, _) = self.asked.remove(&token).expect("it is there");
+            let result = Err(Unanswered::Unreachable);
+            self.post(
+                id,
+                asker,
+                Mail::Response {
+                    correlation,
+                    result,
+                },
+            );
+        }
     }
 
     fn power_cut(&mut self, id: i32) {
@@ -322,6 +351,7 @@ impl World {
                 Effect::SnapshotLoaded(snapshot) => {
                     self.note(id, &format!("snapshot {snapshot}"));
                 }
+                Effect::Notice(text) => self.note(id, &text),
                 Effect::Stopped => {
                     self.note(id, "stopped");
                     self.nodes.get_mut(&id).unwrap().raft = None;
@@ -397,7 +427,7 @@ impl World {
             self.note(id, &text);
             return;
         }
-        let Some((asker, correlation)) = self.asked.remove(&token) else {
+        let Some((asker, correlation, _)) = self.asked.remove(&token) else {
             return self.answer_client(id, response);
         };
         let result = Ok(response);
@@ -459,6 +489,18 @@ impl World {
                 request,
             },
         );
+    }
+
+    fn become_dynamic(&mut self, id: i32) {
+        let now = self.now();
+        let Some(raft) = &mut self.nodes.get_mut(&id).unwrap().raft else {
+            return;
+        };
+        let said = raft.dynamic_voters().err();
+        let mut effects = Vec::new();
+        let done = raft.become_dynamic(now, &mut effects).unwrap();
+        self.note(id, &format!("dynamic {done} {}", said.unwrap_or_default()));
+        self.carry_out(id, effects);
     }
 
     fn show_voters(&mut self, id: i32) {
@@ -532,7 +574,10 @@ impl World {
                 request,
             } => {
                 if self.nodes.get(&to).is_none_or(|node| node.raft.is_none()) {
-                    let result = Err(Unanswered::Unreachable);
+                    let result = Err(match self.refuses {
+                        true => Unanswered::Refused,
+                        false => Unanswered::Unreachable,
+                    });
                     self.post(
                         to,
                         from,
@@ -556,7 +601,7 @@ impl World {
                 }
                 self.next += 1;
                 let token = self.next;
-                self.asked.insert(token, (from, correlation));
+                self.asked.insert(token, (from, correlation, to));
                 let version = match request {
                     RaftRequest::Fetch(_) => 18,
                     _ => 1,
@@ -709,62 +754,5 @@ impl World {
         if self.trace {
             self.note(id, text);
         }
-    }
-}
-
-/// What a replica of this release says of itself.
-fn supports_reconfiguration() -> ApiVersionsResponse {
-    ApiVersionsResponse {
-        supported_features: vec![api_versions_response::SupportedFeatureKey {
-            name: "kraft.version".into(),
-            min_version: 0,
-            max_version: 1,
-        }],
-        ..ApiVersionsResponse::default()
-    }
-}
-
-fn request_text(request: &RaftRequest) -> String {
-    match request {
-        RaftRequest::Vote(request) => {
-            let vote = &request.topics[0].partitions[0];
-            let kind = if vote.pre_vote { "pre-vote" } else { "vote" };
-            format!(
-                "{kind} epoch={} end={} last-epoch={}",
-                vote.replica_epoch, vote.last_offset, vote.last_offset_epoch
-            )
-        }
-        RaftRequest::BeginQuorumEpoch(request) => {
-            format!(
-                "begin epoch={}",
-                request.topics[0].partitions[0].leader_epoch
-            )
-        }
-        RaftRequest::EndQuorumEpoch(request) => {
-            let end = &request.topics[0].partitions[0];
-            format!(
-                "end epoch={} successors={:?}",
-                end.leader_epoch, end.preferred_successors
-            )
-        }
-        RaftRequest::Fetch(request) => {
-            let fetch = &request.topics[0].partitions[0];
-            format!(
-                "fetch epoch={} from={}",
-                fetch.current_leader_epoch, fetch.fetch_offset
-            )
-        }
-        RaftRequest::FetchSnapshot(request) => {
-            let fetch = &request.topics[0].partitions[0];
-            format!(
-                "fetch-snapshot {} from={}",
-                fetch.snapshot_id.end_offset, fetch.position
-            )
-        }
-        RaftRequest::DescribeQuorum(_) => "describe".to_string(),
-        RaftRequest::AddRaftVoter(request) => format!("add-voter {}", request.voter_id),
-        RaftRequest::RemoveRaftVoter(request) => format!("remove-voter {}", request.voter_id),
-        RaftRequest::UpdateRaftVoter(request) => format!("update-voter {}", request.voter_id),
-        RaftRequest::ApiVersions(_) => "api-versions".to_string(),
     }
 }

@@ -54,6 +54,7 @@ fn mixed_voters() -> Result<(), String> {
         .and_then(|()| milena_hands_over(&mut cluster))
         .and_then(|()| milena_comes_back_empty(&mut cluster))
         .and_then(|()| a_milena_broker_leaves(&mut cluster))
+        .and_then(|()| the_quorum_becomes_dynamic(&cluster))
         .and_then(|()| the_leader_is_killed(&mut cluster));
     told.map_err(|why| cluster.report(&why))?;
     for id in [1, 2, 3, 4] {
@@ -161,6 +162,33 @@ fn a_milena_broker_leaves(cluster: &mut Cluster) -> Result<(), String> {
     Ok(())
 }
 
+/// Apache Kafka leads: it has to know from Milena's voter which directory it votes with.
+fn the_quorum_becomes_dynamic(cluster: &Cluster) -> Result<(), String> {
+    let bootstrap = cluster.broker(4);
+    let words = [
+        "--bootstrap-server",
+        &bootstrap,
+        "upgrade",
+        "--feature",
+        "kraft.version=1",
+    ];
+    cluster.until("kraft.version is raised", || {
+        tool("kafka-features", &words).map(Some)
+    })?;
+    cluster.wait_voters(&[1, 2, 3])?;
+    cluster.wait_caught_up(&[1, 2, 3, 4])?;
+    let (leader, _) = cluster.leader()?;
+    let status = cluster.quorum(&["describe", "--status"])?;
+    let directory = cluster.directory_id(3)?;
+    if !status.contains(&directory) {
+        return Err(format!(
+            "the voters have no directory {directory}:\n{status}"
+        ));
+    }
+    say!("{leader}, Apache Kafka, raises kraft.version: the voters have directories");
+    Ok(())
+}
+
 fn the_leader_is_killed(cluster: &mut Cluster) -> Result<(), String> {
     let (leader, epoch) = cluster.leader()?;
     cluster.end(leader, End::Killed)?;
@@ -215,7 +243,7 @@ fn a_kafka_broker_joins(cluster: &mut Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// No word of it: its session runs out. It comes back under a new broker epoch.
+/// No word of it. It comes back under a new broker epoch.
 fn a_kafka_broker_is_killed(cluster: &mut Cluster) -> Result<(), String> {
     cluster.end(5, End::Killed)?;
     cluster.wait_alive(6, &[6])?;
@@ -224,7 +252,7 @@ fn a_kafka_broker_is_killed(cluster: &mut Cluster) -> Result<(), String> {
     cluster.wait_alive(6, &[5, 6])?;
     cluster.wait_led(6, "both", "", "5,6")?;
     produce_and_consume(cluster, 6, 5, "both", "second", 20)?;
-    say!("broker 5 is killed: fenced when its session ends; back: unfenced and in sync");
+    say!("broker 5 is killed: fenced; back: unfenced and in sync");
     Ok(())
 }
 
@@ -232,6 +260,9 @@ fn a_kafka_broker_leaves(cluster: &mut Cluster) -> Result<(), String> {
     cluster.end(5, End::Clean)?;
     cluster.wait_alive(6, &[6])?;
     cluster.wait_led(6, "both", "6", "6")?;
+    let bootstrap = cluster.broker(6);
+    let words = ["unregister", "--bootstrap-server", &bootstrap, "--id", "5"];
+    tool("kafka-cluster", &words)?;
     say!("broker 5 leaves in order: its partitions are led by 6 before it is gone");
     Ok(())
 }
