@@ -30,6 +30,7 @@ mod options;
 mod perf;
 mod pretty;
 mod reassign;
+mod reset_offsets;
 mod say;
 mod storage;
 mod subcommands;
