@@ -101,6 +101,55 @@ fn configs_are_altered_and_described() {
     println!("tools: {} lines of kafka-configs", CONFIGS.len());
 }
 
+/// Connections end at the level DEBUG of `milena_node`: the log says so while that is its level.
+#[test]
+fn log_levels_are_set_while_the_node_runs() {
+    let home = Home::new();
+    let node = home.start();
+    let (status, printed, said) = configs(&node, "--describe --broker-logger 1");
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        printed.contains("  milena_node=INFO sensitive=false synonyms={}\n"),
+        "{printed}"
+    );
+    assert!(!home.log().contains("connection closed"));
+    let (status, printed, said) = configs(
+        &node,
+        "--alter --broker-logger 1 --add-config milena_node=DEBUG",
+    );
+    assert_eq!(
+        (status, &printed[..]),
+        (0, "Completed updating config for broker-logger 1.\n"),
+        "{said}"
+    );
+    home.wait_for_log("connection closed");
+    let (status, _, said) = configs(
+        &node,
+        "--alter --broker-logger 1 --add-config milena_node=LOUD",
+    );
+    assert!(
+        status == 1 && said.contains("Valid log levels are DEBUG, ERROR"),
+        "{said}"
+    );
+    let (status, _, said) = configs(
+        &node,
+        "--alter --broker-logger 1 --add-config kafka.server=INFO",
+    );
+    assert!(
+        status == 1 && said.contains("Invalid broker logger(s): kafka.server"),
+        "{said}"
+    );
+    let (status, ..) = configs(
+        &node,
+        "--alter --broker-logger 1 --delete-config milena_node",
+    );
+    let (_, printed, _) = configs(&node, "--describe --broker-logger 1");
+    assert!(
+        status == 0 && printed.contains("  milena_node=INFO "),
+        "{printed}"
+    );
+}
+
 #[test]
 fn performance_is_measured() {
     let home = Home::new();
