@@ -168,14 +168,15 @@ fn directives(begun: &str, levels: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use milena_protocol::Str;
     use milena_protocol::incremental_alter_configs_request::AlterableConfig;
     use std::sync::Arc;
 
     fn resource(name: &str, operation: i8, level: Option<&str>) -> AlterConfigsResource {
         let config = AlterableConfig {
-            name: name.into(),
+            name: Str::copy(name),
             config_operation: operation,
-            value: level.map(Into::into),
+            value: level.map(Str::copy),
         };
         AlterConfigsResource {
             configs: vec![config],

@@ -204,7 +204,7 @@ impl Client {
     }
 
     /// Forgets a connection whose peer does not answer.
-    fn give_up_on(&mut self, error: &Error) {
+    pub(crate) fn give_up_on(&mut self, error: &Error) {
         if let Error::NoAnswer { peer, .. } = error {
             self.connections.retain(|_, c| c.peer() != peer);
         }
