@@ -110,9 +110,7 @@ fn offset_resets() {
     check("offset_resets.txt", |line| {
         let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
         match what {
-            "datetime" => {
-                told(reset_offsets::times::datetime(rest).map(|time| say::timestamp(time)))
-            }
+            "datetime" => told(reset_offsets::times::datetime(rest).map(say::timestamp)),
             "duration" => told(reset_offsets::times::duration(rest).map(|ms| format!("{ms} ms"))),
             "partitions" => {
                 told(reset_offsets::partitions(rest).map(|places| format!("{places:?}")))
