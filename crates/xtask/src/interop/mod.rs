@@ -9,6 +9,7 @@ mod java;
 mod kcat;
 mod logs;
 mod place;
+mod quorum;
 mod server;
 mod storage;
 mod tool_host;
@@ -47,6 +48,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "dirs",
         "a node's directories to and fro between Milena and Apache Kafka, after clean stops and kills",
         dirs::run,
+    ),
+    (
+        "quorum",
+        "one quorum of Milena and Apache Kafka: each follows and leads the other, brokers of each under the other",
+        quorum::run,
     ),
     (
         "tools",
