@@ -29,6 +29,7 @@ mod offsets;
 mod options;
 mod perf;
 mod pretty;
+mod progress;
 mod reassign;
 mod reset_offsets;
 mod say;

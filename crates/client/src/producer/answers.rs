@@ -18,8 +18,12 @@ pub struct Answered {
 impl Producer {
     pub(super) fn take_answer(&mut self, answered: Answered) {
         let id = answered.request;
-        let sent = self.in_flight.remove(&id);
-        let places = sent.map(|sent| sent.places).unwrap_or_default();
+        let Some(sent) = self.in_flight.remove(&id) else {
+            return;
+        };
+        let places = sent.places;
+        let waited = sent.since.elapsed();
+        self.figures.latency_ms.add(waited.as_secs_f64() * 1000.0);
         let response = match answered.result {
             Ok(response) => response,
             Err(error) => {
@@ -135,6 +139,8 @@ impl Producer {
         let batch = self.batch(place, id).expect("it was there just now");
         batch.request = None;
         batch.resume = resume;
+        let count = batch.records.len() as u64;
+        self.figures.retried_records += count;
     }
 
     fn done(&mut self, place: &Place, id: u64, base_offset: i64) {
@@ -177,6 +183,7 @@ impl Producer {
         if batch.is_of(self.identity) {
             self.identity = None;
         }
+        self.figures.failed_records += batch.records.len() as u64;
         let failed = batch.records.iter().map(|(tag, sizes)| Failed {
             topic: place.0.clone(),
             sizes: *sizes,

@@ -23,7 +23,8 @@ pub use batch::Sizes;
 pub use config::ProducerConfig;
 pub use partitioner::Partitioner;
 
-use crate::{Client, Error, Target};
+use crate::metrics::Seen;
+use crate::{Client, Error, Metric, Target};
 use batch::QueuedBatch;
 
 /// A record to send.
@@ -94,6 +95,7 @@ struct Identity {
 struct InFlight {
     broker: i32,
     places: Vec<Place>,
+    since: Instant,
 }
 
 /// Sends records. Everything happens inside of its calls; between them nothing is sent.
@@ -115,6 +117,18 @@ pub struct Producer {
     written: Option<Vec<Written>>,
     /// Bytes of all batches in `queues`.
     buffered_bytes: usize,
+    figures: Figures,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Figures {
+    batch_bytes: Seen,
+    request_records: Seen,
+    latency_ms: Seen,
+    sent_records: u64,
+    failed_records: u64,
+    retried_records: u64,
 }
 
 impl Producer {
@@ -135,7 +149,33 @@ impl Producer {
             failed: Vec::new(),
             written: None,
             buffered_bytes: 0,
+            figures: Figures::default(),
         }
+    }
+
+    /// What Kafka's producer calls `producer-metrics`.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let figures = &self.figures;
+        let free = self
+            .config
+            .buffer_bytes_max
+            .saturating_sub(self.buffered_bytes);
+        let values = [
+            ("batch-size-avg", figures.batch_bytes.mean()),
+            ("batch-size-max", figures.batch_bytes.max()),
+            ("buffer-available-bytes", free as f64),
+            ("buffer-total-bytes", self.config.buffer_bytes_max as f64),
+            ("record-error-total", figures.failed_records as f64),
+            ("record-retry-total", figures.retried_records as f64),
+            ("record-send-total", figures.sent_records as f64),
+            ("records-per-request-avg", figures.request_records.mean()),
+            ("request-latency-avg", figures.latency_ms.mean()),
+            ("request-latency-max", figures.latency_ms.max()),
+            ("requests-in-flight", self.in_flight.len() as f64),
+        ];
+        let group = "producer-metrics";
+        let metric = |(name, value)| Metric { group, name, value };
+        values.into_iter().map(metric).collect()
     }
 
     /// Keeps what was written for [`Producer::take_written`], which then has to be called.

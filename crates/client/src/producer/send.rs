@@ -80,7 +80,14 @@ impl Producer {
             0 => connection.send_unanswered(&request).map(|()| None),
             _ => connection.send(&request).map(Some),
         });
-        self.in_flight.insert(id, InFlight { broker, places });
+        self.in_flight.insert(
+            id,
+            InFlight {
+                broker,
+                places,
+                since: Instant::now(),
+            },
+        );
         match answer {
             Ok(Some(pending)) => {
                 let pending = pending.within(self.config.request_timeout);
@@ -111,7 +118,7 @@ impl Producer {
     /// One batch for each partition, as many as fit into `max.request.size`; the rest leaves `places`.
     fn request(&mut self, places: &mut Vec<Place>, id: u64) -> ProduceRequest {
         let mut topics: BTreeMap<Str, TopicProduceData> = BTreeMap::new();
-        let mut bytes = 0;
+        let (mut bytes, mut records_sent) = (0, 0);
         places.retain(|place| {
             let queue = self
                 .queues
@@ -135,6 +142,8 @@ impl Producer {
             let records = batch.seal(producer);
             self.buffered_bytes = (self.buffered_bytes + batch.size()).saturating_sub(before);
             bytes += records.len();
+            records_sent += batch.records.len();
+            self.figures.batch_bytes.add(records.len() as f64);
             let known = self.client.topic(&place.0);
             let topic_id = known.map_or(Uuid::ZERO, |topic| topic.id);
             let topic = topics.entry(place.0.clone());
@@ -149,6 +158,8 @@ impl Producer {
             });
             true
         });
+        self.figures.request_records.add(records_sent as f64);
+        self.figures.sent_records += records_sent as u64;
         let timeout_ms = self.config.request_timeout.as_millis();
         ProduceRequest {
             transactional_id: None,

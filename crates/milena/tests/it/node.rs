@@ -230,6 +230,15 @@ impl Node {
         assert!(sent.expect("there is a kill").success());
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for an end that somebody else asked for; whether it was a clean one.
+    pub fn ended_well(&mut self) -> bool {
+        self.wait().success()
+    }
+
     /// SIGSTOP: the process stands still until [`Node::resume`], with its connections open.
     pub fn pause(&self) {
         self.signal("-STOP");

@@ -42,7 +42,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     properties.insert("default.api.timeout.ms".into(), timeout.to_string());
     let done = connect::admin(&properties)
         .map_err(Trouble::from)
-        .and_then(|client| milena_client::run(execute(client, &options, filters)));
+        .and_then(|client| crate::progress::run(execute(client, &options, filters)));
     // As Kafka's tool: said on standard output, and the status is still 0.
     let failed = |message: String, thrown: String| {
         out(format_args!(

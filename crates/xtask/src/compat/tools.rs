@@ -57,16 +57,12 @@ const PARTLY: &[(&str, &str)] = &[
         "kafka-console-consumer",
         "formatters and deserializers are Kafka's own, by their names; group.protocol=classic",
     ),
-    ("kafka-consumer-perf-test", "all but --print-metrics"),
     ("kafka-jmx", "says that there is no JMX, and what there is"),
     (
         "kafka-metadata-quorum",
         "describe; the server does not serve add-controller and remove-controller yet",
     ),
-    (
-        "kafka-producer-perf-test",
-        "all but transactions and --print-metrics",
-    ),
+    ("kafka-producer-perf-test", "all but transactions"),
     (
         "kafka-verifiable-consumer",
         "all but --group-protocol consumer",
