@@ -230,15 +230,8 @@ fn the_stop_script_stops_what_it_is_told_to() {
     assert!(home.log().contains("stopping: SIGTERM"), "{}", home.log());
 }
 
-#[test]
-fn performance_is_measured() {
-    let home = Home::new();
-    let node = home.start();
-    tool(
-        &node,
-        "kafka-topics",
-        &["--create", "--topic", "perf", "--partitions", "2"],
-    );
+/// Twice 3000 records by `kafka-producer-perf-test`.
+fn measure_producers(node: &Node) {
     let sending = [
         "--topic",
         "perf",
@@ -254,7 +247,7 @@ fn performance_is_measured() {
         vec!["--command-property", "acks=1", "compression.type=lz4"],
     ] {
         let args: Vec<&str> = sending.iter().copied().chain(more).collect();
-        let (status, printed, said) = tool(&node, "kafka-producer-perf-test", &args);
+        let (status, printed, said) = tool(node, "kafka-producer-perf-test", &args);
         assert_eq!(status, 0, "{said}");
         let line = |begin: &str| printed.lines().rfind(|line| line.starts_with(begin));
         let last = line("3000 records sent, ").expect("a summary");
@@ -270,6 +263,15 @@ fn performance_is_measured() {
             "{printed}"
         );
     }
+}
+
+#[test]
+fn performance_is_measured() {
+    let home = Home::new();
+    let node = home.start();
+    let topic = ["--create", "--topic", "perf", "--partitions", "2"];
+    tool(&node, "kafka-topics", &topic);
+    measure_producers(&node);
     let (status, printed, said) = tool(
         &node,
         "kafka-verifiable-producer",
