@@ -5,6 +5,7 @@ mod bytes;
 mod configs;
 mod dirs;
 mod goldens;
+mod groups;
 mod java;
 mod kcat;
 mod logs;
@@ -59,6 +60,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "tools",
         "a broker with defaults, by our tools and by those of Apache Kafka 4.3.1 and 2.5.0",
         tools::run,
+    ),
+    (
+        "groups",
+        "consumer groups: the assignors against Kafka's own, the facts by Java clients, a group at work that changes brokers",
+        groups::run,
     ),
     (
         "kcat",
