@@ -127,6 +127,11 @@ impl Quorum {
         quorum
     }
 
+    /// The replica, for whoever watches.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
     fn halt_on(&mut self, done: Result<(), Fault>, out: &mut Outbox) {
         if let Err(fault) = done {
             self.finished = true;
@@ -485,6 +490,10 @@ impl Quorum {
             RaftResponse::Fetch(body) => out.reply(to, &body),
             RaftResponse::FetchSnapshot(body) => out.reply(to, &body),
             RaftResponse::DescribeQuorum(body) => out.reply(to, &body),
+            RaftResponse::AddRaftVoter(body) => out.reply(to, &body),
+            RaftResponse::RemoveRaftVoter(body) => out.reply(to, &body),
+            RaftResponse::UpdateRaftVoter(body) => out.reply(to, &body),
+            RaftResponse::ApiVersions(body) => out.reply(to, &body),
         }
     }
 
