@@ -18,6 +18,7 @@ use milena_net::Limits;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -104,6 +105,8 @@ struct Node {
     /// The calls to other nodes, until their thread is started.
     calls: Option<UnboundedReceiver<Option<PeerCall>>>,
     again: Calls,
+    /// Whether clients are let in.
+    opened: watch::Sender<bool>,
 }
 
 fn limits(config: &NodeConfig) -> Limits {
@@ -179,6 +182,7 @@ impl Node {
             quorum,
             calls: Some(calls_made),
             again,
+            opened: watch::Sender::new(false),
         }
     }
 
@@ -212,7 +216,8 @@ impl Node {
         Ok(())
     }
 
-    /// Accepts clients on the network's threads. Other nodes are asked and controllers' listeners served by a thread
+    /// Accepts clients on the network's threads, once this broker is unfenced: as in Kafka, none hears of a cluster
+    /// without it, and those that come early wait in the listener's queue. Other nodes are asked and controllers' listeners served by a thread
     /// that waits for no disk.
     fn start_peers(
         &mut self,
@@ -220,10 +225,19 @@ impl Node {
         listeners: Vec<StdListener>,
     ) -> Result<JoinHandle<()>, ServerError> {
         let mut controllers = Vec::new();
+        let opened = self.opened.subscribe();
         for (index, listener) in listeners.into_iter().enumerate() {
             let accept = listener::accept(listener, index, self.edge.clone());
             match self.edge.broker.listener_kind(index) {
-                ListenerKind::Broker => drop(network.spawn(accept)),
+                ListenerKind::Broker => {
+                    let mut opened = opened.clone();
+                    drop(network.spawn(async move {
+                        // The sender is gone where the node stops before.
+                        if opened.wait_for(|opened| *opened).await.is_ok() {
+                            accept.await;
+                        }
+                    }));
+                }
                 ListenerKind::Controller => controllers.push(accept),
             }
         }
@@ -248,6 +262,7 @@ impl Node {
                 }
                 life = self.life.recv() => match life {
                     Some(Life::Ready) => {
+                        self.opened.send_replace(true);
                         if let Some(ready) = ready.take() {
                             ready(&self.ready());
                         }
