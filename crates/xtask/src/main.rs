@@ -6,6 +6,7 @@ mod arrows;
 mod bench;
 mod compat;
 mod files;
+mod history;
 mod interop;
 mod tidy;
 
@@ -39,6 +40,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "interop",
         "[PART…]  compare with Apache Kafka itself, all parts or the named ones",
         interop::run,
+    ),
+    (
+        "history",
+        "[--seed N] [--faults N]  random clients of a node that is killed, and a check of all that they did and saw",
+        history::run,
     ),
 ];
 
