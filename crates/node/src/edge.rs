@@ -13,6 +13,7 @@ use milena_broker::{
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connection::Answer;
 use crate::peers::{Calls, Home};
@@ -52,6 +53,7 @@ pub struct Edge {
     pub broker: Arc<Broker>,
     pub clock: Clock,
     pub limits: Limits,
+    pub admission: Admission,
     senders: Senders,
     // Keyed by numbers that this process hands out: the order is never looked at.
     connections: RwLock<HashMap<ConnectionId, UnboundedSender<Answer>>>,
@@ -64,6 +66,7 @@ impl Edge {
             broker,
             clock,
             limits,
+            admission: Admission::default(),
             senders,
             connections: RwLock::default(),
             next_connection: AtomicU64::new(1),

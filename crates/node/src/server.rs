@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::edge::{Edge, Life, Senders};
+use crate::listener::SocketOptions;
 use crate::peers::{self, Calls};
 use crate::{limits, listener, threads};
 
@@ -80,9 +81,10 @@ fn port(listener: &StdListener) -> u16 {
 }
 
 fn bind(config: &NodeConfig) -> Result<Vec<StdListener>, ServerError> {
+    let options = SocketOptions::of(config);
     let bind = |l: &milena_config::Listener| {
         let endpoint = &l.endpoint;
-        listener::bind(&endpoint.host, endpoint.port).map_err(|error| {
+        listener::bind(&endpoint.host, endpoint.port, options).map_err(|error| {
             let (host, port) = (&endpoint.host, endpoint.port);
             ServerError(format!(
                 "listener {} can't listen on {host}:{port}: {error}",
@@ -102,6 +104,9 @@ struct Node {
     /// The calls to other nodes, until their thread is started.
     calls: Option<UnboundedReceiver<Option<PeerCall>>>,
     again: Calls,
+    socket_options: SocketOptions,
+    /// `controlled.shutdown.enable`.
+    asks_to_leave: bool,
 }
 
 fn limits(config: &NodeConfig) -> Limits {
@@ -177,6 +182,8 @@ impl Node {
             quorum,
             calls: Some(calls_made),
             again,
+            socket_options: SocketOptions::of(config),
+            asks_to_leave: config.controlled_shutdown_enable(),
         }
     }
 
@@ -219,7 +226,7 @@ impl Node {
     ) -> Result<JoinHandle<()>, ServerError> {
         let mut controllers = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
-            let accept = listener::accept(listener, index, self.edge.clone());
+            let accept = listener::accept(listener, index, self.socket_options, self.edge.clone());
             match self.edge.broker.listener_kind(index) {
                 ListenerKind::Broker => drop(network.spawn(accept)),
                 ListenerKind::Controller => controllers.push(accept),
@@ -270,6 +277,9 @@ impl Node {
 
     /// Asks the controller to let this broker go; true where the node had to halt meanwhile.
     async fn leave(&mut self) -> bool {
+        if !self.asks_to_leave {
+            return false;
+        }
         self.edge.post(LifecycleEvent::Stop.into());
         let left = tokio::time::timeout(LEAVE_TIMEOUT, async {
             loop {

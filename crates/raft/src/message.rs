@@ -9,6 +9,7 @@ use milena_protocol::{
     FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse, VoteRequest, VoteResponse,
 };
 
+use crate::batch::BATCH_BYTES_MAX;
 use crate::log::SnapshotId;
 use crate::voters::{Endpoint, ReplicaKey, Voter, VoterSet};
 
@@ -41,6 +42,10 @@ pub struct RaftConfig {
     pub request_timeout: Duration,
     /// `controller.quorum.retry.backoff.ms`.
     pub retry_backoff: Duration,
+    /// `controller.quorum.fetch.max.bytes`: asked for in one fetch.
+    pub fetch_bytes_max: i32,
+    /// `controller.quorum.fetch.snapshot.max.bytes`: asked for in one FetchSnapshot.
+    pub snapshot_bytes_max: i32,
 }
 
 impl RaftConfig {
@@ -59,6 +64,8 @@ impl RaftConfig {
             election_backoff_max: Duration::from_millis(1000),
             request_timeout: Duration::from_millis(2000),
             retry_backoff: Duration::from_millis(20),
+            fetch_bytes_max: BATCH_BYTES_MAX as i32,
+            snapshot_bytes_max: BATCH_BYTES_MAX as i32,
         }
     }
 
