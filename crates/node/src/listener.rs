@@ -163,7 +163,7 @@ mod tests {
             ("controller.quorum.bootstrap.servers", "localhost:9093"),
         ]);
         for (key, value) in extra {
-            properties.set(key, (*value).to_owned());
+            properties.set(*key, *value);
         }
         SocketOptions::of(&NodeConfig::from_properties(&properties).expect("good").0)
     }
