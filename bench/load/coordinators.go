@@ -1,4 +1,4 @@
-// What coordinators are asked: heartbeats, offset commits, transactions, and offsets after a restart.
+// What coordinators are asked: heartbeats, offset commits, transactions.
 package main
 
 import (
@@ -30,8 +30,6 @@ const (
 	rebalanceUnderWay  = 27
 	memberIDRequired   = 79
 	heartbeatEvery     = 3 * time.Second
-	offsetsTopicParts  = 100
-	offsetsGroups      = 10
 	settleWithin       = 5 * time.Minute
 	coordinatorRetries = 600
 )
@@ -263,16 +261,14 @@ func heartbeats(_ context.Context) map[string]any {
 	return map[string]any{"groups": *groups, "members": len(all), "heartbeats": sent.Load(), "failed": failed.Load(), "settle_s": settled, "window_cpu": used}
 }
 
-func commit(c *raw, group string, partitions int, offset int64) int16 {
+func commit(c *raw, group string, offset int64) int16 {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.Generation = group, -1
 	t := kmsg.NewOffsetCommitRequestTopic()
 	t.Topic = *topic
-	for p := range partitions {
-		one := kmsg.NewOffsetCommitRequestTopicPartition()
-		one.Partition, one.Offset = int32(p), offset
-		t.Partitions = append(t.Partitions, one)
-	}
+	one := kmsg.NewOffsetCommitRequestTopicPartition()
+	one.Offset = offset
+	t.Partitions = append(t.Partitions, one)
 	req.Topics = append(req.Topics, t)
 	for _, topic := range c.call(req, 8).(*kmsg.OffsetCommitResponse).Topics {
 		for _, one := range topic.Partitions {
@@ -284,9 +280,9 @@ func commit(c *raw, group string, partitions int, offset int64) int16 {
 	return 0
 }
 
-func settledCommit(c *raw, group string, partitions int) {
+func settledCommit(c *raw, group string) {
 	for range coordinatorRetries {
-		code := commit(c, group, partitions, 0)
+		code := commit(c, group, 0)
 		if code == 0 {
 			return
 		}
@@ -306,7 +302,7 @@ func commits(ctx context.Context) map[string]any {
 		conns[i] = dial()
 		name := fmt.Sprintf("%s-%d", *topic, i)
 		findCoordinators(conns[i], []string{name})
-		settledCommit(conns[i], name, 1)
+		settledCommit(conns[i], name)
 	}
 	var mu sync.Mutex
 	var took []float64
@@ -325,7 +321,7 @@ func commits(ctx context.Context) map[string]any {
 				if wait := due - time.Since(begun); wait > 0 {
 					time.Sleep(wait)
 				}
-				if commit(c, name, 1, int64(n)) != 0 {
+				if commit(c, name, int64(n)) != 0 {
 					failed.Add(1)
 				}
 				mine = append(mine, float64(time.Since(begun)-due)/1e6)
@@ -378,60 +374,4 @@ func transactions(ctx context.Context) map[string]any {
 	sort.Float64s(took)
 	return map[string]any{"transactions": len(took), "secs": time.Since(begun).Seconds(), "window_cpu": serverCPU() - cpu,
 		"commit_p50": quantile(took, .5), "commit_p99": quantile(took, .99)}
-}
-
-func offsetsGroup(i int) string { return fmt.Sprintf("%s-loaded-%d", *topic, i) }
-
-// fillOffsets: count commits of offsets, as fast as they go.
-func fillOffsets(ctx context.Context) map[string]any {
-	ensureTopic(ctx, *topic, offsetsTopicParts)
-	var wg sync.WaitGroup
-	var failed atomic.Int64
-	each := *count / offsetsGroups / offsetsTopicParts
-	for i := range offsetsGroups {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			c := dial()
-			findCoordinators(c, []string{offsetsGroup(i)})
-			settledCommit(c, offsetsGroup(i), offsetsTopicParts)
-			for n := range each {
-				if commit(c, offsetsGroup(i), offsetsTopicParts, int64(n)) != 0 {
-					failed.Add(1)
-				}
-			}
-		}()
-	}
-	wg.Wait()
-	return map[string]any{"commits": each * offsetsGroups * offsetsTopicParts, "failed": failed.Load()}
-}
-
-// loadedOffsets: waits until every group of fillOffsets tells its offsets.
-func loadedOffsets(_ context.Context) map[string]any {
-	begun := time.Now()
-	wrong := 0
-	want := int64(*count/offsetsGroups/offsetsTopicParts - 1)
-	c := dial()
-	for i := range offsetsGroups {
-		for tries := 0; ; tries++ {
-			req := kmsg.NewPtrOffsetFetchRequest()
-			req.Group = offsetsGroup(i)
-			resp := c.call(req, 7).(*kmsg.OffsetFetchResponse)
-			if again(resp.ErrorCode) && time.Since(begun) < settleWithin {
-				time.Sleep(5 * time.Millisecond)
-				continue
-			}
-			if resp.ErrorCode != 0 || len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != offsetsTopicParts {
-				wrong++
-				break
-			}
-			for _, one := range resp.Topics[0].Partitions {
-				if one.Offset != want {
-					wrong++
-				}
-			}
-			break
-		}
-	}
-	return map[string]any{"failed": wrong, "loaded_s": time.Since(begun).Seconds()}
 }

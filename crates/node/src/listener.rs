@@ -70,7 +70,7 @@ pub fn bind(host: &str, port: u16, options: SocketOptions) -> io::Result<std::ne
     Ok(listener)
 }
 
-/// Accepts until the task is ended.
+/// Accepts until the task is ended: clients and followers from when the broker is unfenced, as Kafka does it.
 pub async fn accept(
     listener: std::net::TcpListener,
     index: usize,
@@ -81,6 +81,9 @@ pub async fn accept(
         Ok(listener) => listener,
         Err(error) => return edge.post(Post::Halt(format!("a listener can't be used: {error}"))),
     };
+    if edge.broker.listener_kind(index) == ListenerKind::Broker {
+        edge.until_served().await;
+    }
     loop {
         match listener.accept().await {
             Ok((stream, address)) => start(stream, address, index, options, &edge).await,

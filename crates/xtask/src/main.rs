@@ -8,6 +8,7 @@ mod compat;
 mod files;
 mod history;
 mod interop;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -35,6 +36,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "bench",
         "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help); --micro [FILTER]  what its parts cost; --soak  whether anything drifts",
         bench::run,
+    ),
+    (
+        "sim",
+        "--seed N | --seeds A..B [--twice K] [--shrink]  whole nodes in one thread, under seeded faults",
+        sim::run,
     ),
     (
         "interop",
