@@ -18,7 +18,6 @@ use milena_net::Limits;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -110,8 +109,6 @@ struct Node {
     socket_options: SocketOptions,
     /// `controlled.shutdown.enable`.
     asks_to_leave: bool,
-    /// Whether clients are let in.
-    opened: watch::Sender<bool>,
 }
 
 fn limits(config: &NodeConfig) -> Limits {
@@ -189,7 +186,6 @@ impl Node {
             again,
             socket_options: SocketOptions::of(config),
             asks_to_leave: config.controlled_shutdown_enable(),
-            opened: watch::Sender::new(false),
         }
     }
 
@@ -232,19 +228,10 @@ impl Node {
         listeners: Vec<StdListener>,
     ) -> Result<JoinHandle<()>, ServerError> {
         let mut controllers = Vec::new();
-        let opened = self.opened.subscribe();
         for (index, listener) in listeners.into_iter().enumerate() {
             let accept = listener::accept(listener, index, self.socket_options, self.edge.clone());
             match self.edge.broker.listener_kind(index) {
-                ListenerKind::Broker => {
-                    let mut opened = opened.clone();
-                    drop(network.spawn(async move {
-                        // The sender is gone where the node stops before.
-                        if opened.wait_for(|opened| *opened).await.is_ok() {
-                            accept.await;
-                        }
-                    }));
-                }
+                ListenerKind::Broker => drop(network.spawn(accept)),
                 ListenerKind::Controller => controllers.push(accept),
             }
         }
@@ -269,7 +256,6 @@ impl Node {
                 }
                 life = self.life.recv() => match life {
                     Some(Life::Ready) => {
-                        self.opened.send_replace(true);
                         if let Some(ready) = ready.take() {
                             ready(&self.ready());
                         }
