@@ -71,8 +71,8 @@ pub struct Registration {
     /// From the clean-shutdown marker; −1 after an unclean stop.
     pub previous_broker_epoch: i64,
     pub heartbeat_interval: Duration,
-    /// How long the first registration is tried.
-    pub first_within: Duration,
+    /// `initial.broker.registration.timeout.ms`.
+    pub registration_timeout: Duration,
 }
 
 /// See the module's words.
@@ -94,11 +94,11 @@ pub struct Lifecycle {
     /// Something changed while an answer was awaited: beat again at once.
     again: bool,
     next_beat: Instant,
-    /// When the first registration is given up: set by the first event or tick, and never again.
-    register_by: Option<Instant>,
     /// When the controller's registration is tried again.
     controller_again: Instant,
     met_former_self: bool,
+    /// The node stops where it is not registered by then, as in Kafka; never once it was.
+    register_until: Instant,
     ended: bool,
 }
 
@@ -106,8 +106,11 @@ impl Lifecycle {
     pub fn new(
         registration: Option<Registration>,
         controller: Option<ControllerLife>,
+        now: Now,
     ) -> Lifecycle {
+        let timeout = registration.as_ref().map(|r| r.registration_timeout);
         Lifecycle {
+            register_until: timeout.map_or(Instant::NEVER, |timeout| now.mono + timeout),
             registration,
             controller,
             state: LifeState::Starting,
@@ -121,7 +124,6 @@ impl Lifecycle {
             in_flight: false,
             again: false,
             next_beat: Instant::NEVER,
-            register_by: None,
             controller_again: Instant::NEVER,
             met_former_self: false,
             ended: false,
@@ -193,7 +195,7 @@ impl Lifecycle {
             return;
         }
         self.epoch = answer.broker_epoch;
-        self.register_by = Some(Instant::NEVER);
+        self.register_until = Instant::NEVER;
         self.registered_at_offset = Offset(answer.broker_epoch);
         self.state = LifeState::CatchingUp;
         info!(epoch = self.epoch, "registered with the controller");
@@ -230,22 +232,6 @@ impl Lifecycle {
         }
     }
 
-    /// A node that no controller takes ends, as a person or a supervisor has to know.
-    fn register_in_time(&mut self, now: Now, out: &mut Outbox) {
-        let Some(registration) = &self.registration else {
-            return;
-        };
-        let within = registration.first_within;
-        let by = *self.register_by.get_or_insert(now.mono + within);
-        if by <= now.mono && !self.stopping {
-            self.register_by = Some(Instant::NEVER);
-            out.post(Post::Halt(format!(
-                "no controller has registered this broker within {} ms (initial.broker.registration.timeout.ms)",
-                within.as_millis()
-            )));
-        }
-    }
-
     /// Once the controller counts this broker in, and the image that clients are shown does too.
     fn let_clients_in(&mut self, out: &mut Outbox) {
         let serves = self.state == LifeState::Running && self.is_seen_unfenced;
@@ -262,6 +248,7 @@ impl Lifecycle {
     /// Nothing has to be handed over: a controller that is no broker, or a broker that was never registered.
     fn stop(&mut self, now: Now, out: &mut Outbox) {
         self.stopping = true;
+        self.register_until = Instant::NEVER;
         self.state = LifeState::Leaving;
         if self.epoch < 0 {
             self.state = LifeState::Gone;
@@ -305,7 +292,6 @@ impl Mailbox for Lifecycle {
     type Event = LifecycleEvent;
 
     fn step(&mut self, event: LifecycleEvent, now: Now, out: &mut Outbox) {
-        self.register_in_time(now, out);
         match event {
             LifecycleEvent::ControllerReady => {
                 self.register_controller(now, out);
@@ -355,7 +341,13 @@ impl Mailbox for Lifecycle {
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
-        self.register_in_time(now, out);
+        if self.register_until <= now.mono {
+            self.register_until = Instant::NEVER;
+            out.post(Post::Halt(
+                "no controller registered this broker within initial.broker.registration.timeout.ms"
+                    .into(),
+            ));
+        }
         if self.controller_again <= now.mono {
             self.controller_again = Instant::NEVER;
             self.register_controller(now, out);
@@ -372,11 +364,9 @@ impl Mailbox for Lifecycle {
     }
 
     fn deadline(&self) -> Instant {
-        let register_by = match &self.registration {
-            Some(_) => self.register_by.unwrap_or(Instant::ZERO),
-            None => Instant::NEVER,
-        };
-        self.next_beat.min(self.controller_again).min(register_by)
+        self.next_beat
+            .min(self.controller_again)
+            .min(self.register_until)
     }
 
     fn is_finished(&self) -> bool {
@@ -401,10 +391,10 @@ mod tests {
             log_dirs: Vec::new(),
             previous_broker_epoch: -1,
             heartbeat_interval: Duration::from_secs(2),
-            first_within: Duration::from_secs(60),
+            registration_timeout: Duration::from_secs(60),
         };
         let controller = ControllerLife::new(BrokerId(1), Uuid::ONE, Vec::new(), Vec::new());
-        Lifecycle::new(Some(registration), Some(controller))
+        Lifecycle::new(Some(registration), Some(controller), Now::default())
     }
 
     fn refused(code: ErrorCode) -> LifecycleEvent {
@@ -415,16 +405,15 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_never_registered_ends() {
-        let (mut life, mut out) = (lifecycle(), Outbox::default());
-        life.tick(Now::default(), &mut out);
-        assert_eq!(life.deadline(), Instant::from_millis(60_000));
-        life.tick(Now::from_millis(59_999, 0), &mut out);
-        assert!(out.posts.is_empty());
+    fn one_that_is_not_registered_in_time_halts() {
+        let (mut life, mut out, now) = (lifecycle(), Outbox::default(), Now::default());
+        life.step(LifecycleEvent::ControllerReady, now, &mut out);
+        out = Outbox::default();
+        assert!(life.deadline() <= now.mono + Duration::from_secs(60));
+        life.tick(Now::from_millis(59_000, 0), &mut out);
+        assert!(!out.posts.iter().any(|post| matches!(post, Post::Halt(_))));
         life.tick(Now::from_millis(60_000, 0), &mut out);
-        assert!(matches!(out.posts[..], [Post::Halt(_)]));
-        life.tick(Now::from_millis(60_001, 0), &mut out);
-        assert_eq!(out.posts.len(), 1, "told once");
+        assert!(out.posts.iter().any(|post| matches!(post, Post::Halt(_))));
     }
 
     #[test]

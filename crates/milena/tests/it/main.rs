@@ -12,6 +12,7 @@ mod consumer_groups;
 mod controllers;
 mod fetching;
 mod history;
+mod keys;
 mod node;
 mod quotas;
 mod recovery;
