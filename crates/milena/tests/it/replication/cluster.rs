@@ -29,6 +29,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
+        Cluster::start_with(&[])
+    }
+
+    /// With these keys beside those that every such cluster has.
+    pub fn start_with(more: &[(&str, &str)]) -> Cluster {
         let ports = free_ports(3);
         let voters = static_voters(&ports);
         let homes = (1..=3).map(|id| {
@@ -38,6 +43,9 @@ impl Cluster {
                 .with("broker.session.timeout.ms", "3000")
                 .with("broker.heartbeat.interval.ms", "500")
                 .with("replica.lag.time.max.ms", "5000");
+            let home = more
+                .iter()
+                .fold(home, |home, (key, value)| home.with(key, value));
             home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
             home
         });
@@ -58,9 +66,14 @@ impl Cluster {
     }
 
     pub fn kill(&mut self, id: i32) {
+        self.take(id).kill();
+    }
+
+    /// A node that clients do not look for any more.
+    pub fn take(&mut self, id: i32) -> Node {
         let at = id as usize - 1;
         self.addresses.lock().unwrap()[at] = None;
-        self.nodes[at].take().expect("it runs").kill();
+        self.nodes[at].take().expect("it runs")
     }
 
     pub fn restart(&mut self, id: i32) {
@@ -100,7 +113,12 @@ impl Cluster {
 pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
 
 impl Client {
-    fn any(&self) -> Option<Wire> {
+    /// Of nodes at these addresses, as far as they run.
+    pub fn of(addresses: Arc<Mutex<Vec<Option<String>>>>) -> Client {
+        Client(addresses)
+    }
+
+    pub fn any(&self) -> Option<Wire> {
         let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
         known.iter().find_map(|address| Wire::try_connect(address))
     }
