@@ -10,7 +10,7 @@ use std::time::Duration;
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
     Chore, CleanerEvent, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind,
-    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
+    Loggers, MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -54,11 +54,12 @@ pub struct Ready {
 }
 
 /// Runs a node until it is told to stop: by SIGTERM or SIGINT, or by `stop` being dropped or sent to. `ready` is
-/// called once, when clients are served.
+/// called once, when clients are served. `loggers` are the process's log levels.
 pub fn run(
     config: NodeConfig,
     ready: impl FnOnce(&Ready) + Send + 'static,
     stop: Option<tokio::sync::oneshot::Receiver<()>>,
+    loggers: Loggers,
 ) -> Result<(), ServerError> {
     let clock = Clock::start();
     limits::raise_open_files();
@@ -72,6 +73,7 @@ pub fn run(
     let disk = Arc::new(OsDisk);
     let parts = start(config.clone(), &bound, disk, seed, clock.now(), &mut out)
         .map_err(|error| ServerError(error.0))?;
+    parts.broker.log_by(loggers);
     let node = Node::new(&config, clock, parts, &mut out);
     node.serve(listeners, ready, stop)
 }
