@@ -6,7 +6,8 @@ use std::sync::Arc;
 use milena_base::{BrokerId, Epoch, Now, Offset, Prng, TopicIdPartition, TopicPartition, Uuid};
 use milena_config::TopicSettings;
 use milena_image::{
-    ConfigResource, Delta, Image, LeaderRecoveryState, Loader, Partition as Assigned, Provenance,
+    ConfigResource, Delta, Image, LeaderRecoveryState, Loader, Partition as Assigned,
+    PartitionDelta, Provenance,
 };
 use milena_log::LogOptions;
 use milena_log::names::DirectoryKind;
@@ -88,12 +89,7 @@ impl Publisher {
         self.broker.set_image(image.clone());
         self.tell_followers(delta, out);
         for change in delta.partitions() {
-            if change.topic.name.as_str() == topics::CONSUMER_OFFSETS {
-                self.tell_groups(change.partition, change.new.map(|p| &**p), out);
-            }
-            if change.topic.name.as_str() == topics::TRANSACTION_STATE {
-                self.tell_transactions(change.partition, change.new.map(|p| &**p), out);
-            }
+            self.tell_coordinator(&change, out);
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             self.broker.wake(id, out);
         }
@@ -136,7 +132,12 @@ impl Publisher {
         };
         let assignment = assignment(assigned);
         match assignment.leader == self.me() {
-            true => drop(hosted.partition.lead(&assignment, now)),
+            true => {
+                // In-sync replicas may have left: what waited for them has waited enough.
+                if hosted.partition.lead(&assignment, now) {
+                    self.broker.high_watermark_moved(id, &hosted, out);
+                }
+            }
             false => hosted.partition.follow(&assignment),
         }
     }
@@ -295,30 +296,38 @@ impl Publisher {
         }
     }
 
-    fn tell_groups(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
-        out.post(match assigned {
-            Some(p) if p.leader == self.me().0 => GroupsEvent::Elected {
-                shard,
-                epoch: Epoch(p.leader_epoch),
-            },
-            other => GroupsEvent::Resigned {
-                shard,
-                epoch: other.map(|p| Epoch(p.leader_epoch)),
-            },
-        });
+    /// Tells the coordinator whose log the partition is that it is elected, or is no more.
+    fn tell_coordinator(&self, change: &PartitionDelta<'_>, out: &mut Outbox) {
+        let shard = change.partition;
+        let groups = match change.topic.name.as_str() {
+            topics::CONSUMER_OFFSETS => true,
+            topics::TRANSACTION_STATE => false,
+            _ => return,
+        };
+        let epoch = change.new.map(|p| Epoch(p.leader_epoch));
+        let elected = change.new.filter(|p| p.leader == self.me().0);
+        if elected.is_none() || self.missed_a_leader(change) {
+            out.posts.push(match groups {
+                true => GroupsEvent::Resigned { shard, epoch }.into(),
+                false => TxnEvent::Resigned { shard, epoch }.into(),
+            });
+        }
+        if let Some(elected) = elected {
+            let epoch = Epoch(elected.leader_epoch);
+            out.posts.push(match groups {
+                true => GroupsEvent::Elected { shard, epoch }.into(),
+                false => TxnEvent::Elected { shard, epoch }.into(),
+            });
+        }
     }
 
-    fn tell_transactions(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
-        out.post(match assigned {
-            Some(p) if p.leader == self.me().0 => TxnEvent::Elected {
-                shard,
-                epoch: Epoch(p.leader_epoch),
-            },
-            other => TxnEvent::Resigned {
-                shard,
-                epoch: other.map(|p| Epoch(p.leader_epoch)),
-            },
-        });
+    /// Led here before and now, but in between, maybe not: a snapshot tells of the last leader alone.
+    fn missed_a_leader(&self, change: &PartitionDelta<'_>) -> bool {
+        let led = |p: &&Arc<Assigned>| p.leader == self.me().0;
+        match (change.old.filter(led), change.new.filter(led)) {
+            (Some(old), Some(new)) => new.leader_epoch > old.leader_epoch + 1,
+            _ => false,
+        }
     }
 
     /// Renames directories of partitions that the metadata does not place here.

@@ -2,6 +2,7 @@
 //! and the replicas end up the same, byte for byte.
 
 mod cluster;
+mod moves;
 mod records;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ struct Workload {
 }
 
 impl Workload {
-    fn start(client: &Client, topic: &'static str) -> Workload {
+    fn start(client: &Client, topic: &'static str, pause: Duration) -> Workload {
         let ends = Arc::new(AtomicBool::new(false));
         let count = |_| Arc::new(AtomicI64::new(0));
         let acked: Vec<_> = (0..PARTITIONS).map(count).collect();
@@ -38,6 +39,7 @@ impl Workload {
                 partition,
                 acked: acked.clone(),
                 ends: ends.clone(),
+                pause,
             };
             thread::spawn(|| writer.run())
         });
@@ -64,7 +66,7 @@ impl Workload {
         });
     }
 
-    /// How many batches had to be sent again.
+    /// How many batches had to be sent again; all that was acknowledged stays in `counts`.
     fn end(&mut self) -> u32 {
         self.ends.store(true, Ordering::Release);
         let ended = self.threads.drain(..).map(|thread| thread.join());
@@ -78,7 +80,7 @@ fn acknowledged_records_survive_their_leaders() {
     let mut cluster = Cluster::start();
     let client = cluster.client();
     client.create_topic(topic, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]], 2);
-    let mut workload = Workload::start(&client, topic);
+    let mut workload = Workload::start(&client, topic, Duration::ZERO);
     let mut slowest = Duration::ZERO;
     for round in 0..2 {
         workload.goes_on("records before the loss");

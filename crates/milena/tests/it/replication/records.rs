@@ -24,6 +24,8 @@ pub struct Writer {
     pub partition: i32,
     pub acked: Arc<AtomicI64>,
     pub ends: Arc<AtomicBool>,
+    /// After each batch.
+    pub pause: Duration,
 }
 
 impl Writer {
@@ -44,6 +46,7 @@ impl Writer {
             }
             next += RECORDS_PER_BATCH;
             self.acked.store(next, Ordering::Release);
+            thread::sleep(self.pause);
         }
         resent
     }
@@ -69,10 +72,11 @@ pub fn batch(producer: (i64, i16), first: i64, count: i64) -> Bytes {
         builder = builder.producer(producer.0, producer.1, first as i32);
     }
     for number in first..first + count {
+        let text = number.to_string();
         let record = NewRecord {
             timestamp: Timestamp(NOW + number),
             key: None,
-            value: Some(&number.to_be_bytes()),
+            value: Some(text.as_bytes()),
             headers: &[],
         };
         builder.append(record).expect("it fits");
@@ -107,7 +111,8 @@ pub fn numbers(log: Vec<u8>) -> Vec<i64> {
         for record in batch.records(Limits::default()) {
             let record = record.expect("it can be read");
             let value = record.value.as_ref().expect("it has one");
-            numbers.push(i64::from_be_bytes(value[..].try_into().expect("a number")));
+            let text = std::str::from_utf8(value).expect("text");
+            numbers.push(text.parse().expect("a number"));
         }
     }
     numbers
