@@ -105,7 +105,9 @@ public final class Tools {
             main.getMethod("main", String[].class).invoke(null, (Object) words);
         } catch (Throwable e) {
             if (exit == null) {
-                e.printStackTrace();
+                Throwable thrown = e instanceof java.lang.reflect.InvocationTargetException ? e.getCause() : e;
+                System.err.print("Exception in thread \"main\" ");
+                thrown.printStackTrace();
                 exit = 1;
             }
         }

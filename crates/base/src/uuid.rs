@@ -74,17 +74,29 @@ impl fmt::Debug for Uuid {
     }
 }
 
-/// A text that is not the base64 of 16 bytes.
+/// A text that is not the base64 of 16 bytes; shown in the words of Kafka's `Uuid.fromString`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UuidError(pub String);
 
 impl fmt::Display for UuidError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is no id: 22 characters of URL-safe base64 are wanted",
-            self.0
-        )
+        let text = &self.0;
+        if text.len() > 24 {
+            let start: String = text.chars().take(24).collect();
+            return write!(
+                f,
+                "Input string with prefix `{start}` is too long to be decoded as a base64 UUID"
+            );
+        }
+        let digits = text.trim_end_matches('=').as_bytes();
+        match digits.iter().find(|digit| !ALPHABET.contains(digit)) {
+            Some(digit) => write!(f, "Illegal base64 character {digit:x}"),
+            None => write!(
+                f,
+                "Input string `{text}` decoded as {} bytes, which is not equal to the expected 16 bytes of a base64-encoded UUID",
+                digits.len() * 3 / 4
+            ),
+        }
     }
 }
 
@@ -124,8 +136,13 @@ mod tests {
         assert_eq!(Uuid::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(Uuid::ONE.to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!("AAAAAAAAAAAAAAAAAAAAAQ".parse(), Ok(Uuid::ONE));
-        assert!("AAAA".parse::<Uuid>().is_err());
-        assert!("AAAAAAAAAAAAAAAAAAAA!Q".parse::<Uuid>().is_err());
+        let refused = |text: &str| text.parse::<Uuid>().expect_err("it is no id").to_string();
+        assert!(refused("notauuid").starts_with("Input string `notauuid` decoded as 6 bytes"));
+        assert_eq!(
+            refused("AAAAAAAAAAAAAAAAAAAA!Q"),
+            "Illegal base64 character 21"
+        );
+        assert!(refused(&"A".repeat(25)).contains("`AAAAAAAAAAAAAAAAAAAAAAAA` is too long"));
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod to_controller;
 mod topic_rules;
 pub mod topics;
 mod transactions;
+mod txn_calls;
 mod verification;
 mod waiters;
 

@@ -87,6 +87,7 @@ pub struct Lifecycle {
     next_beat: Instant,
     /// When the controller's registration is tried again.
     controller_again: Instant,
+    met_former_self: bool,
     ended: bool,
 }
 
@@ -108,6 +109,7 @@ impl Lifecycle {
             again: false,
             next_beat: Instant::NEVER,
             controller_again: Instant::NEVER,
+            met_former_self: false,
             ended: false,
         }
     }
@@ -163,8 +165,14 @@ impl Lifecycle {
 
     fn on_registered(&mut self, answer: &BrokerRegistrationResponse, now: Now, out: &mut Outbox) {
         self.in_flight = false;
+        if self.state == LifeState::Gone {
+            return;
+        }
         if answer.error_code != 0 {
-            self.complain("registration", answer.error_code);
+            match answer.error_code == ErrorCode::DuplicateBrokerRegistration.code() {
+                true => self.meet_former_self(),
+                false => self.complain("registration", answer.error_code),
+            }
             self.next_beat = now.mono + self.interval();
             return;
         }
@@ -238,6 +246,16 @@ impl Lifecycle {
         let name = ErrorCode::from_code(code).map_or("an unknown error", ErrorCode::name);
         warn!("the controller refused the {what}: {name}");
     }
+
+    /// A node that was killed and starts again meets its former self until that one's session is over: told once.
+    fn meet_former_self(&mut self) {
+        if !self.met_former_self {
+            warn!(
+                "the controller counts another process with this node.id as alive: where that is this node before it was killed, this one takes over when the session ends (broker.session.timeout.ms)"
+            );
+        }
+        self.met_former_self = true;
+    }
 }
 
 impl Mailbox for Lifecycle {
@@ -309,5 +327,55 @@ impl Mailbox for Lifecycle {
 
     fn is_finished(&self) -> bool {
         self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milena_base::BrokerId;
+
+    use super::*;
+
+    fn lifecycle() -> Lifecycle {
+        let registration = Registration {
+            broker_id: 1,
+            cluster_id: "c".into(),
+            incarnation: Uuid::ONE,
+            listeners: Vec::new(),
+            features: Vec::new(),
+            rack: None,
+            log_dirs: Vec::new(),
+            previous_broker_epoch: -1,
+            heartbeat_interval: Duration::from_secs(2),
+        };
+        let controller = ControllerLife::new(BrokerId(1), Uuid::ONE, Vec::new(), Vec::new());
+        Lifecycle::new(Some(registration), Some(controller))
+    }
+
+    fn refused(code: ErrorCode) -> LifecycleEvent {
+        LifecycleEvent::Registered(Box::new(BrokerRegistrationResponse {
+            error_code: code.code(),
+            ..BrokerRegistrationResponse::default()
+        }))
+    }
+
+    #[test]
+    fn one_that_no_controller_knows_leaves_at_once() {
+        let (mut life, mut out, now) = (lifecycle(), Outbox::default(), Now::default());
+        life.step(LifecycleEvent::ControllerReady, now, &mut out);
+        life.step(
+            refused(ErrorCode::DuplicateBrokerRegistration),
+            now,
+            &mut out,
+        );
+        assert_eq!(life.state(), LifeState::Starting);
+        assert!(life.deadline() > now.mono && life.deadline() < Instant::NEVER);
+        out = Outbox::default();
+        life.step(LifecycleEvent::Stop, now, &mut out);
+        assert!(matches!(out.posts[..], [Post::Left]));
+        // An answer that comes late changes nothing.
+        life.step(refused(ErrorCode::None), now, &mut out);
+        assert_eq!(life.state(), LifeState::Gone);
+        assert_eq!(out.posts.len(), 1);
     }
 }

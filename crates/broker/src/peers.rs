@@ -24,6 +24,7 @@ use crate::followers::FollowersEvent;
 use crate::mailbox::Post;
 use crate::quorum::QuorumEvent;
 use crate::to_controller::ToControllerEvent;
+use crate::transactions::TxnEvent;
 
 /// Calls that may wait or be under way on one connection; more are [`Unanswered::Overloaded`].
 pub const CALLS_MAX: usize = 1000;
@@ -115,6 +116,7 @@ pub enum Asker {
     Quorum,
     ToController,
     Followers,
+    Transactions,
 }
 
 /// One request to another node.
@@ -225,6 +227,7 @@ impl PeerAnswer {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
             Asker::ToController => Post::ToController(ToControllerEvent::Answered(self)),
             Asker::Followers => Post::Followers(FollowersEvent::Answered(self)),
+            Asker::Transactions => Post::Transactions(TxnEvent::Answered(self)),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng, TopicPartition};
+use milena_base::{BrokerId, Epoch, ErrorCode, Instant, Now, Offset, Prng, TopicPartition};
 use milena_coordinator::{Effect, Event, Token};
+use milena_protocol::AddPartitionsToTxnResponse;
 use milena_records::Codec;
 use milena_txn::{Cluster, Markers, TxnConfig, TxnCoordinator, TxnEffect, TxnRequest, TxnResponse};
 use tracing::{info, warn};
@@ -17,8 +18,10 @@ use crate::coordinator_log::CoordinatorLog;
 use crate::ctx::{Ctx, Outbox, ReplyTo};
 use crate::mailbox::Mailbox;
 use crate::markers::MarkerAsker;
+use crate::peers::PeerAnswer;
 use crate::producer_ids::{self, CoordinatorIds};
 use crate::topics;
+use crate::txn_calls::{Told, TxnCalls};
 use crate::verification::{self, Held, Question};
 
 /// Producers that may wait for a producer id.
@@ -54,6 +57,8 @@ pub enum TxnEvent {
         partition: TopicPartition,
         error: ErrorCode,
     },
+    /// Another broker answered, or did not.
+    Answered(PeerAnswer),
     Stop,
 }
 
@@ -123,6 +128,8 @@ pub struct Transactions {
     starting: VecDeque<(Box<Ctx>, TxnRequest)>,
     /// Questions that are asked again.
     again: Vec<(Instant, Box<Question>, Instant)>,
+    /// What other brokers are asked.
+    calls: TxnCalls,
     stopped: bool,
 }
 
@@ -154,6 +161,7 @@ impl Transactions {
             next_task: 1,
             starting: VecDeque::new(),
             again: Vec::new(),
+            calls: TxnCalls::default(),
             stopped: false,
         }
     }
@@ -178,9 +186,22 @@ impl Transactions {
         now: Now,
         out: &mut Outbox,
     ) {
+        if let Some(other) = self.other_coordinator(&question.transactional_id) {
+            return self.calls.ask(other, question, until, now.mono, out);
+        }
         let request = question.request().into();
         let asked = Asked::Broker { question, until };
         self.ask(verification::VERSION, request, asked, now, out);
+    }
+
+    /// The broker that coordinates a transactional id, where it is another one.
+    fn other_coordinator(&self, transactional_id: &str) -> Option<BrokerId> {
+        let image = self.broker.image();
+        let topic = image.topics.named(topics::TRANSACTION_STATE)?;
+        let count = topic.partitions.len() as i32;
+        let index = milena_coordinator::partition_for(transactional_id, count);
+        let leader = topic.partitions.get(&index)?.leader;
+        (leader >= 0 && leader != self.broker.node().0).then_some(BrokerId(leader))
     }
 
     fn ask(&mut self, version: i16, request: TxnRequest, asked: Asked, now: Now, out: &mut Outbox) {
@@ -241,27 +262,56 @@ impl Transactions {
             (
                 Some(Asked::Broker { question, until }),
                 TxnResponse::AddPartitionsToTxn(response),
-            ) => {
-                if question.is_worth_waiting(&response) && now.mono < until {
-                    let at = now.mono + self.options.ask_again_after;
-                    return self.again.push((at, question, until));
-                }
-                let verdicts = question.verdicts(&response);
-                match question.held {
-                    Held::Produce(produce) => {
-                        produce::resume(&self.broker, *produce, &verdicts, now, out);
-                    }
-                    Held::Offsets {
-                        ctx,
-                        request,
-                        guard,
-                    } => {
-                        let error = verdicts.into_values().find(|error| !error.is_none());
-                        txn_offset_commit::resume(ctx, request, guard, error, out);
-                    }
+            ) => self.judge(question, until, Ok(response), now, out),
+            (Some(Asked::Broker { .. }) | None, _) => {}
+        }
+    }
+
+    /// The coordinator's word on a producer's question, wherever it is.
+    fn judge(
+        &mut self,
+        question: Box<Question>,
+        until: Instant,
+        response: Result<AddPartitionsToTxnResponse, ErrorCode>,
+        now: Now,
+        out: &mut Outbox,
+    ) {
+        let verdicts = match response {
+            Ok(response) if question.is_worth_waiting(&response) && now.mono < until => {
+                let at = now.mono + self.options.ask_again_after;
+                return self.again.push((at, question, until));
+            }
+            Ok(response) => question.verdicts(&response),
+            Err(error) => question.all(error),
+        };
+        match question.held {
+            Held::Produce(produce) => {
+                produce::resume(&self.broker, *produce, &verdicts, now, out);
+            }
+            Held::Offsets {
+                ctx,
+                request,
+                guard,
+            } => {
+                let error = verdicts.into_values().find(|error| !error.is_none());
+                txn_offset_commit::resume(ctx, request, guard, error, out);
+            }
+        }
+    }
+
+    fn answered_by_other(&mut self, answer: PeerAnswer, now: Now, out: &mut Outbox) {
+        match self.calls.answered(answer) {
+            None => {}
+            Some(Told::Verdict {
+                question,
+                until,
+                response,
+            }) => self.judge(question, until, response, now, out),
+            Some(Told::Markers { task, fared }) => {
+                for (partition, error) in fared {
+                    self.told(task, &partition, error, now, out);
                 }
             }
-            (Some(Asked::Broker { .. }) | None, _) => {}
         }
     }
 
@@ -342,6 +392,7 @@ impl Transactions {
         task.again = Instant::NEVER;
         let image = self.broker.image();
         let waiting: Vec<_> = task.left.difference(&task.asked).cloned().collect();
+        let mut elsewhere: BTreeMap<BrokerId, Vec<TopicPartition>> = BTreeMap::new();
         for partition in waiting {
             let topic = image.topics.named(&partition.topic);
             let assigned = topic.and_then(|t| t.partitions.get(&partition.partition));
@@ -358,9 +409,19 @@ impl Transactions {
                     self.broker
                         .write_marker(&partition, marker, asker, now, out);
                 }
-                // Another broker leads it: there is no way to send it anything yet. Or nobody does.
+                Some(assigned) if assigned.leader >= 0 => {
+                    task.asked.insert(partition.clone());
+                    let leader = BrokerId(assigned.leader);
+                    elsewhere.entry(leader).or_default().push(partition);
+                }
+                // Nobody leads it now.
                 Some(_) => task.again = now.mono + self.options.send_again_after,
             }
+        }
+        for (leader, partitions) in elsewhere {
+            let marker = &task.markers.marker;
+            self.calls
+                .write_markers(leader, number, marker, partitions, now.mono, out);
         }
     }
 
@@ -477,6 +538,7 @@ impl Mailbox for Transactions {
                 partition,
                 error,
             } => self.told(task, &partition, error, now, out),
+            TxnEvent::Answered(answer) => self.answered_by_other(answer, now, out),
             TxnEvent::Stop => self.stopped = true,
         }
         self.ask_again(now, out);

@@ -112,6 +112,12 @@ impl Question {
         partitions.collect()
     }
 
+    /// The same word on every partition.
+    pub(crate) fn all(&self, error: ErrorCode) -> BTreeMap<TopicPartition, ErrorCode> {
+        let partitions = self.partitions.iter().cloned();
+        partitions.map(|partition| (partition, error)).collect()
+    }
+
     fn known(&self, error: ErrorCode) -> ErrorCode {
         match error {
             ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,

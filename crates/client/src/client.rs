@@ -247,6 +247,8 @@ impl Client {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) if error.is_retriable() => {
                     self.give_up_on(&error);
+                    // Whoever led may not lead any more, or be gone: asked anew.
+                    self.controller = -1;
                     (self.notice)(&error);
                     last = Some(Box::new(error));
                 }

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         false => args.remove(0).to_string_lossy().into_owned(),
     };
     match name.trim_end_matches(".sh") {
+        SERVER_START if args.iter().any(|arg| arg == "--version") => {
+            println!("{}", version());
+            ExitCode::SUCCESS
+        }
         SERVER_START => server::start(args),
         "--version" | "-V" => {
             println!("{}", version());
@@ -64,7 +68,7 @@ fn completion(args: &[OsString]) -> ExitCode {
 }
 
 fn version() -> String {
-    format!("milena {} (Kafka 4.4.0)", env!("CARGO_PKG_VERSION"))
+    milena_tools::version()
 }
 
 fn help() -> String {

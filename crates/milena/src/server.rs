@@ -82,7 +82,6 @@ fn parse(args: Vec<OsString>) -> Result<Option<Wanted>, String> {
         let text = arg.to_string_lossy().into_owned();
         match text.as_str() {
             "--help" | "-h" => return Ok(None),
-            "--version" => return Err(crate::version()),
             "--override" => {
                 let value = args.next().ok_or("--override wants key=value")?;
                 wanted.overrides.push(value.to_string_lossy().into_owned());

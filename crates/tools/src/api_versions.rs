@@ -33,7 +33,7 @@ pub fn main(args: Vec<String>) -> i32 {
 
 fn run(args: &[String]) -> Result<i32, Stop> {
     let options = SPEC.parse(args).map_err(Stop::Usage)?;
-    say::help_or_version(&options)?;
+    say::help_when_empty(&options)?;
     options
         .require(&["bootstrap-server"])
         .map_err(Stop::Usage)?;

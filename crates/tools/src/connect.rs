@@ -1,9 +1,10 @@
 //! From flags to a client: property files, bootstrap addresses, and where a seed comes from.
 
 use std::collections::BTreeMap;
+use std::net::ToSocketAddrs;
 
 use milena_base::Prng;
-use milena_client::{Client, ClientConfig, Error};
+use milena_client::{Address, Client, ClientConfig, Error};
 
 use crate::options::Options;
 use crate::say::{self, Stop};
@@ -66,7 +67,29 @@ pub fn admin(properties: &Properties) -> Result<Client, Error> {
         *id = "adminclient-1".into();
     }
     let config = ClientConfig::new(&properties)?;
+    resolvable(&config)?;
     Ok(Client::new(config, seed()).with_notice(warn))
+}
+
+/// A tool need not try for a minute when no address has a host that there is.
+fn resolvable(config: &ClientConfig) -> Result<(), Error> {
+    let found = |address: &Address| {
+        (address.host.as_str(), address.port)
+            .to_socket_addrs()
+            .is_ok()
+    };
+    if config.bootstrap.iter().any(found) {
+        return Ok(());
+    }
+    let hosts: Vec<&str> = config
+        .bootstrap
+        .iter()
+        .map(|address| address.host.as_str())
+        .collect();
+    Err(Error::Config(format!(
+        "No resolvable bootstrap urls given in bootstrap.servers: {} is not known",
+        hosts.join(", ")
+    )))
 }
 
 /// The same, with the sentence that Kafka's tools begin with when there can't be a client.

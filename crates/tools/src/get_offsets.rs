@@ -45,10 +45,7 @@ pub const SPEC: Spec = Spec {
 
 /// Kafka's checks, in its order.
 pub fn check(options: &Options) -> Result<(), Stop> {
-    if options.is_empty() {
-        return Err(Stop::Usage(SPEC.about.to_string()));
-    }
-    say::help_or_version(options)?;
+    say::help_when_empty(options)?;
     options
         .require(&["bootstrap-server"])
         .map_err(Stop::Usage)?;

@@ -54,6 +54,14 @@ pub fn help_or_version(options: &Options) -> Result<(), Stop> {
     Ok(())
 }
 
+/// The same, and the help where nothing is said.
+pub fn help_when_empty(options: &Options) -> Result<(), Stop> {
+    if options.is_empty() {
+        return Err(Stop::Usage(options.spec().about.to_string()));
+    }
+    help_or_version(options)
+}
+
 /// Milena's version and Kafka's level.
 pub fn version() -> String {
     format!("Milena {} (Kafka 4.4.0)", env!("CARGO_PKG_VERSION"))

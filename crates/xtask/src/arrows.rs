@@ -16,7 +16,7 @@ pub const ROWS: &[&[&str]] = &[
     &["milena"],
 ];
 /// Crates for developers: they may use any, and none may use them but in its tests.
-const DEVELOPERS: &[&str] = &["testkit", "xtask"];
+const DEVELOPERS: &[&str] = &["microbench", "testkit", "xtask"];
 /// The first row that may wait, listen and look at a clock.
 pub const EDGE_ROW: usize = 6;
 /// Crates of others that only the edge may use.

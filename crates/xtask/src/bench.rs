@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: Milena beside Apache Kafka under the same load, by `bench/compare`.
+//! `cargo xtask bench`: Milena beside Apache Kafka under the same load, by `bench/compare`; and what its parts cost, by
+//! criterion.
 
 use std::process::Command;
 
@@ -13,6 +14,23 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 pub fn run(arguments: &[String]) -> Result<(), String> {
+    match arguments.split_first() {
+        Some((first, rest)) if first == "--micro" => micro(rest),
+        _ => compare(arguments),
+    }
+}
+
+/// The benchmarks of `microbench`; `arguments` are criterion's.
+fn micro(arguments: &[String]) -> Result<(), String> {
+    let status = Command::new("cargo")
+        .args(["bench", "--package", "milena-microbench", "--"])
+        .args(arguments)
+        .current_dir(files::root())
+        .status();
+    succeeded("cargo bench", status)
+}
+
+fn compare(arguments: &[String]) -> Result<(), String> {
     if let Some((program, _)) = NEEDED
         .iter()
         .find(|(program, flag)| !answers(program, flag))

@@ -87,6 +87,10 @@ pub(crate) fn resume(
             request,
             vouched: Vouched::By(guard),
         }),
+        // Older clients don't try again on the error of a connection.
+        Some(ErrorCode::NetworkException) => {
+            out.reply(ctx.to, &refused(&request, ErrorCode::CoordinatorLoadInProgress));
+        }
         Some(error) => out.reply(ctx.to, &refused(&request, error)),
     }
 }

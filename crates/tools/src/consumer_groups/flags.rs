@@ -61,7 +61,7 @@ pub fn check(options: &Options) -> Result<(), Stop> {
     if options.has("describe") {
         if options.count_of(&["group", "all-groups"]) == 0 {
             return usage(
-                "Option [describe] takes one of these options: [all-groups], [group]".into(),
+                "Option [describe] takes one of these options: [group], [all-groups]".into(),
             );
         }
         if options.count_of(&["members", "offsets", "state"]) > 1 {
@@ -76,7 +76,7 @@ pub fn check(options: &Options) -> Result<(), Stop> {
     if options.has("delete") {
         if options.count_of(&["group", "all-groups"]) == 0 {
             return usage(
-                "Option [delete] takes one of these options: [all-groups], [group]".into(),
+                "Option [delete] takes one of these options: [group], [all-groups]".into(),
             );
         }
         if options.has("topic") {
@@ -92,7 +92,7 @@ pub fn check(options: &Options) -> Result<(), Stop> {
     }
     if options.has("reset-offsets") && options.count_of(&["group", "all-groups"]) == 0 {
         return usage(
-            "Option [reset-offsets] takes one of these options: [all-groups], [group]".into(),
+            "Option [reset-offsets] takes one of these options: [group], [all-groups]".into(),
         );
     }
     options

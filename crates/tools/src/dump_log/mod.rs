@@ -19,7 +19,7 @@ pub fn main(args: Vec<String>) -> i32 {
 
 fn run(args: &[String]) -> Result<i32, Stop> {
     let options = flags::SPEC.parse(args)?;
-    say::help_or_version(&options)?;
+    say::help_when_empty(&options)?;
     options.require(&["files"]).map_err(Stop::Usage)?;
     let decoder = decoder(&options)?;
     let print_data = options.has("print-data-log") || decoder.is_special();

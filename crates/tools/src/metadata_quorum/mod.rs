@@ -217,9 +217,9 @@ fn to_remove(parsed: &Parsed) -> Result<(i32, Uuid), String> {
 async fn remove(mut client: Client, id: i32, directory: Uuid, dry_run: bool) -> Result<(), Error> {
     if !dry_run {
         let request = RemoveRaftVoterRequest {
+            cluster_id: None,
             voter_id: id,
             voter_directory_id: directory,
-            ..Default::default()
         };
         let call = async |client: &mut Client| {
             let connection = client.connection(Target::Controller).await?;

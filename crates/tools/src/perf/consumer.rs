@@ -106,7 +106,7 @@ pub fn check(options: &Options) -> Result<(), Stop> {
     ] {
         options.exclude(one, &[other]).map_err(Stop::Usage)?;
     }
-    for (one, other) in [("include", "topic"), ("messages", "num-records")] {
+    for (one, other) in [("topic", "include"), ("num-records", "messages")] {
         if options.count_of(&[one, other]) == 0 {
             let text =
                 format!("Exactly one of the following arguments is required: [{one}], [{other}]");

@@ -36,7 +36,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     };
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     properties.insert("bootstrap.servers".into(), servers.into());
-    let client = connect::admin(&properties).map_err(|error| error.to_string())?;
+    let client = connect::open(&properties)?;
     match milena_client::run(execute(client, &options)) {
         Ok(()) => Ok(0),
         Err(failure) => {

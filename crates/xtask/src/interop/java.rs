@@ -84,8 +84,11 @@ fn spawn(name: &str, version: &str, arguments: &[&str], stdout: Stdio) -> Result
     if !compiled.success() {
         return Err(format!("{} does not compile", source.display()));
     }
+    let logging = root().join("interop/java/log4j2.properties");
     Command::new("java")
-        .args(["-Xmx1g", "-XX:+UseSerialGC", "-cp"])
+        .args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
+        .arg("-cp")
         .arg(format!("{}:{jars}", classes.display()))
         .arg(name)
         .args(arguments)

@@ -4,10 +4,12 @@ mod batches;
 mod bytes;
 mod configs;
 mod dirs;
+mod goldens;
 mod java;
 mod kcat;
 mod logs;
 mod place;
+mod quorum;
 mod server;
 mod storage;
 mod tool_host;
@@ -48,6 +50,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         dirs::run,
     ),
     (
+        "quorum",
+        "one quorum of Milena and Apache Kafka: each follows and leads the other, brokers of each under the other",
+        quorum::run,
+    ),
+    (
         "tools",
         "a broker with defaults, by our tools and by those of Apache Kafka 4.3.1 and 2.5.0",
         tools::run,
@@ -56,6 +63,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "kcat",
         "librdkafka's kcat: codecs, headers, offsets, groups",
         kcat::run,
+    ),
+    (
+        "goldens",
+        "the same commands by Kafka's tools and ours, on Apache Kafka and on Milena",
+        goldens::run,
     ),
 ];
 

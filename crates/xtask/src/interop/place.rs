@@ -54,6 +54,10 @@ impl Place {
         format!("127.0.0.1:{}", self.port)
     }
 
+    pub fn controller(&self) -> String {
+        format!("127.0.0.1:{}", self.controller_port)
+    }
+
     fn text(&self) -> String {
         let (port, controller_port) = (self.port, self.controller_port);
         let quorum = match self.quorum {

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::java;
@@ -31,6 +32,11 @@ pub enum End {
 
 /// Milena's program: `$MILENA_BIN`, or what cargo builds from this tree.
 pub fn milena() -> Result<PathBuf, String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(build).clone()
+}
+
+fn build() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("MILENA_BIN") {
         return Ok(path.into());
     }
@@ -59,36 +65,31 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it knows itself as a broker.
     pub fn start(maker: Maker, properties: &Path, port: u16, log: &Path) -> Result<Server, String> {
-        let mut command = match maker {
-            Maker::Milena => {
-                let mut command = Command::new(milena()?);
-                command.arg("kafka-server-start");
-                command
-            }
-            Maker::Kafka => kafka()?,
-        };
-        command.arg(properties);
-        Server::spawn(maker, command, port, log)
+        Server::spawn(maker, command(maker, properties)?, port, log)
     }
 
     /// The same with a command of one's own.
-    pub fn spawn(
-        maker: Maker,
-        mut command: Command,
-        port: u16,
-        log: &Path,
-    ) -> Result<Server, String> {
+    pub fn spawn(maker: Maker, command: Command, port: u16, log: &Path) -> Result<Server, String> {
+        let mut server = Server::launch(maker, command, log)?;
+        server.wait_until_it_serves(port)?;
+        Ok(server)
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(maker: Maker, mut command: Command, log: &Path) -> Result<Server, String> {
         let out = File::options().create(true).append(true).open(log);
         let out = out.map_err(|e| format!("{}: {e}", log.display()))?;
         let err = out.try_clone().map_err(|e| e.to_string())?;
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
-        let mut server = Server {
+        Ok(Server {
             child: child.map_err(|e| format!("{command:?}: {e}"))?,
             log: log.to_owned(),
             maker,
-        };
-        server.wait_until_it_serves(port)?;
-        Ok(server)
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn wait_until_it_serves(&mut self, port: u16) -> Result<(), String> {
@@ -162,6 +163,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What starts a node on a properties file.
+pub fn command(maker: Maker, properties: &Path) -> Result<Command, String> {
+    let mut command = match maker {
+        Maker::Milena => {
+            let mut command = Command::new(milena()?);
+            command.arg("kafka-server-start");
+            command
+        }
+        Maker::Kafka => kafka()?,
+    };
+    command.arg(properties);
+    Ok(command)
 }
 
 fn kafka() -> Result<Command, String> {
