@@ -7,7 +7,7 @@ use std::sync::Arc;
 use milena_base::{Instant, Now, TopicIdPartition};
 use milena_disk::OpenMode;
 use milena_image::Image;
-use milena_log::{Closed, Fault, Flush, Log};
+use milena_log::{Closed, Fault, Flush, Log, remove_files};
 use milena_raft::SnapshotBuilder;
 use milena_replica::AppendRefused;
 use tracing::{info, warn};
@@ -138,7 +138,8 @@ impl Housekeeper {
             let work = hosted.partition.with_log(|log| flush_work(log, now));
             let Some((due, flush)) = work else { continue };
             for path in due {
-                if let Err(error) = self.broker.dirs.disk.remove_file(&path) {
+                // One that is not there had the name of a later one, and went with it.
+                if let Err(error) = remove_files(&*self.broker.dirs.disk, &[path]) {
                     warn!("a deleted segment's file stays: {error}");
                 }
             }

@@ -3,6 +3,7 @@
 
 use milena_base::{Instant, Now};
 
+use crate::cleaner::CleanerEvent;
 use crate::ctx::Outbox;
 use crate::followers::FollowersEvent;
 use crate::groups::GroupsEvent;
@@ -43,6 +44,7 @@ pub enum Post {
     Lifecycle(LifecycleEvent),
     ToController(ToControllerEvent),
     Chore(Chore),
+    Cleaner(CleanerEvent),
     Followers(FollowersEvent),
     InSync(InSyncEvent),
     /// A request to another node; see [`crate::peers`].

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::ask::Origin;
 use crate::broker::{Broker, Hosted};
+use crate::cleaner::CleanerEvent;
 use crate::ctx::Outbox;
 use crate::followers::{FollowersEvent, Following};
 use crate::groups::GroupsEvent;
@@ -225,6 +226,10 @@ impl Publisher {
             .partition
             .with_log(|log| log.options().file_delete_delay);
         drop(hosted.partition.take_log());
+        out.post(CleanerEvent::Gone {
+            name: name.clone(),
+            dir: hosted.dir,
+        });
         let unique = Uuid::random(&mut self.prng);
         let kind = DirectoryKind::Deleted;
         match self.broker.dirs.retire(hosted.dir, name, kind, unique) {
@@ -247,6 +252,7 @@ impl Publisher {
             self.broker.relayer(image);
             self.broker.set_replication_rates();
             out.post(FollowersEvent::Reconfigured);
+            out.post(CleanerEvent::Reconfigured);
         }
         if delta.changes().configs.is_empty() {
             return;
@@ -363,6 +369,10 @@ impl Publisher {
             return;
         }
         warn!(partition = %name, "no topic claims this directory: it is set aside as stray");
+        out.post(CleanerEvent::Gone {
+            name: name.clone(),
+            dir: index,
+        });
         let unique = Uuid::random(&mut self.prng);
         let retired = self
             .broker

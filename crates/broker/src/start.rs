@@ -24,6 +24,7 @@ use milena_txn::TxnConfig;
 
 use crate::api::ListenerKind;
 use crate::broker::Broker;
+use crate::cleaner::Cleaner;
 use crate::controller_registration::ControllerLife;
 use crate::ctx::Outbox;
 use crate::dirs::Dirs;
@@ -73,6 +74,7 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     pub to_controller: ToController,
     pub housekeeper: Housekeeper,
+    pub cleaner: Cleaner,
     pub followers: Followers,
     pub insync: InSync,
 }
@@ -113,10 +115,6 @@ pub fn start(
         positive_ms(config.long("metadata.log.max.snapshot.interval.ms")),
         now.mono,
     );
-    let retention = Retention {
-        bytes_max: config.long("metadata.max.retention.bytes"),
-        age_ms_max: config.long("metadata.max.retention.ms"),
-    };
     let log_options = metadata_log_options(&config);
     let broker = Arc::new(Broker::new(settings, config.clone(), dirs, prng.fork()));
     let (log, opened) =
@@ -141,7 +139,7 @@ pub fn start(
         is_controller: config.is_controller(),
         dir: metadata_dir,
         snapshots,
-        retention,
+        retention: metadata_retention(&config),
     };
     let quorum = Quorum::start(broker.clone(), parts, now, out);
     Ok(Parts {
@@ -152,10 +150,18 @@ pub fn start(
         lifecycle: lifecycle(&config, &broker, registration, &mut prng),
         to_controller: ToController::new(broker.clone()),
         housekeeper: Housekeeper::new(broker.clone(), now),
+        cleaner: Cleaner::new(broker.clone(), prng.fork(), now),
         followers: Followers::new(broker.clone()),
         insync: InSync::new(broker.clone(), now),
         broker,
     })
+}
+
+fn metadata_retention(config: &NodeConfig) -> Retention {
+    Retention {
+        bytes_max: config.long("metadata.max.retention.bytes"),
+        age_ms_max: config.long("metadata.max.retention.ms"),
+    }
 }
 
 /// A class of somebody's own can't be run here.

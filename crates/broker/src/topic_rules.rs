@@ -27,6 +27,10 @@ pub(crate) fn log_options(settings: &TopicSettings, producer_id_expiration_ms: i
             delete: settings.cleanup_policy.delete,
             compact: settings.cleanup_policy.compact,
         },
+        min_cleanable_dirty_ratio: settings.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms: settings.min_compaction_lag_ms,
+        max_compaction_lag_ms: settings.max_compaction_lag_ms,
+        delete_retention_ms: settings.delete_retention_ms,
         file_delete_delay: Duration::from_millis(settings.file_delete_delay_ms.max(0) as u64),
         producer_id_expiration_ms,
     }

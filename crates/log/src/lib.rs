@@ -10,11 +10,13 @@
 //! [`parse_time_index`], [`parse_txn_index`], [`parse_snapshot`], [`checkpoint`], [`partition_metadata`],
 //! [`meta_properties`], [`clean_shutdown`].
 //!
-//! Compaction is not built yet: a compacted topic is kept as it is.
+//! Compaction is a [`Cleaning`]: its owner steps it without the partition's lock, and takes the lock to put what it
+//! made in place ([`Log::put_in_place`]).
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
 pub mod clean_shutdown;
+mod cleaner;
 mod epochs;
 mod error;
 mod log;
@@ -28,6 +30,7 @@ mod producers;
 mod reader;
 mod segment;
 
+pub use cleaner::{CleanError, CleanStats, CleanStep, Cleanable, CleanerOptions, Cleaning};
 pub use epochs::{EpochEntry, LeaderEpochs};
 pub use error::{AppendError, Fault, Malformed, ReadError};
 pub use log::{Closed, Flush, Log, LogAppended, OpenHints, Opened, Retained};

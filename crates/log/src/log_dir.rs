@@ -9,8 +9,8 @@ use milena_base::{Offset, Timestamp, TopicPartition, Uuid};
 use milena_disk::{DirLock, Disk, read_all, replace};
 
 use crate::checkpoint::{
-    LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, REPLICATION_CHECKPOINT, format_offsets,
-    parse_offsets,
+    CLEANER_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, REPLICATION_CHECKPOINT,
+    format_offsets, parse_offsets,
 };
 use crate::clean_shutdown;
 use crate::error::{Fault, Malformed};
@@ -44,6 +44,7 @@ pub struct LogDir {
     recovery_points: BTreeMap<TopicPartition, Offset>,
     log_starts: BTreeMap<TopicPartition, Offset>,
     high_watermarks: BTreeMap<TopicPartition, Offset>,
+    cleaner_offsets: BTreeMap<TopicPartition, Offset>,
     warnings: Vec<String>,
     /// The recovery point checkpoint is damaged.
     recovery_points_lost: bool,
@@ -83,6 +84,7 @@ impl LogDir {
             recovery_points: BTreeMap::new(),
             log_starts: BTreeMap::new(),
             high_watermarks: BTreeMap::new(),
+            cleaner_offsets: BTreeMap::new(),
             warnings: Vec::new(),
             recovery_points_lost: false,
         })
@@ -100,6 +102,7 @@ impl LogDir {
         self.recovery_points_lost = !self.warnings.is_empty();
         self.log_starts = self.read_checkpoint(LOG_START_CHECKPOINT)?;
         self.high_watermarks = self.read_checkpoint(REPLICATION_CHECKPOINT)?;
+        self.cleaner_offsets = self.read_checkpoint(CLEANER_CHECKPOINT)?;
         let marker = self.path.join(clean_shutdown::FILE);
         if let Some(text) = read_text(&*self.disk, &marker)? {
             self.clean = true;
@@ -175,6 +178,11 @@ impl LogDir {
     /// The high watermark that was checkpointed last.
     pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
         self.high_watermarks.get(partition).copied()
+    }
+
+    /// Where the cleaner's checkpoint said that each log was clean to, when the directory was loaded.
+    pub fn cleaner_offsets(&self) -> &BTreeMap<TopicPartition, Offset> {
+        &self.cleaner_offsets
     }
 
     /// The partitions in the directory, but for the quorum's log; ordered by name.
@@ -264,6 +272,14 @@ impl LogDir {
         offsets: impl ExactSizeIterator<Item = (&'a TopicPartition, Offset)>,
     ) -> Result<(), Fault> {
         self.write(REPLICATION_CHECKPOINT, &format_offsets(offsets))
+    }
+
+    /// Writes how far each log of this directory is clean, durably.
+    pub fn write_cleaner_offsets<'a>(
+        &self,
+        offsets: impl ExactSizeIterator<Item = (&'a TopicPartition, Offset)>,
+    ) -> Result<(), Fault> {
+        self.write(CLEANER_CHECKPOINT, &format_offsets(offsets))
     }
 
     /// Says who the directory belongs to, durably.

@@ -50,6 +50,14 @@ impl FileKind {
         FileKind::TxnIndex,
     ];
 
+    /// The files that hold or describe a segment's batches.
+    pub(crate) const OF_SEGMENT: [FileKind; 4] = [
+        FileKind::Log,
+        FileKind::OffsetIndex,
+        FileKind::TimeIndex,
+        FileKind::TxnIndex,
+    ];
+
     pub fn suffix(self) -> &'static str {
         match self {
             FileKind::Log => ".log",

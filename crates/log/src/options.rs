@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Behaviour of one partition's log. The names are those of the topic's keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogOptions {
     /// `segment.bytes`: a segment does not grow beyond this.
     pub segment_bytes: u32,
@@ -27,13 +27,21 @@ pub struct LogOptions {
     pub log_append_time: bool,
     /// `cleanup.policy`.
     pub cleanup: Cleanup,
+    /// `min.cleanable.dirty.ratio`: the share of dirty bytes beyond which a compacted log is cleaned.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: younger records are not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a log with older dirty records is cleaned whatever its dirty ratio.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and markers stay once they were compacted.
+    pub delete_retention_ms: i64,
     /// `file.delete.delay.ms`: how long a file that was renamed to `.deleted` stays.
     pub file_delete_delay: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
 }
 
-/// `cleanup.policy`. Compaction itself is not built yet: such a log is kept as it is.
+/// `cleanup.policy`. Retention deletes; what compacts is [`Cleaning`](crate::Cleaning).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cleanup {
     pub delete: bool,
@@ -58,6 +66,10 @@ impl Default for LogOptions {
                 delete: true,
                 compact: false,
             },
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             file_delete_delay: Duration::from_secs(60),
             producer_id_expiration_ms: 24 * 3_600_000,
         }

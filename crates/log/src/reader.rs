@@ -38,6 +38,8 @@ pub struct Slice {
     pub segment_base: Offset,
     /// Where the first batch begins in the segment's file.
     pub position: u32,
+    /// The segments as they were: positions mean something in their files alone, which a cleaner may replace.
+    view: Option<Arc<Segments>>,
 }
 
 impl Slice {
@@ -48,6 +50,7 @@ impl Slice {
             first_batch_bytes: 0,
             segment_base: offset,
             position: 0,
+            view: None,
         }
     }
 
@@ -161,7 +164,7 @@ impl LogReader {
         if offset >= upper_bound || offset == log_end {
             return Ok(Slice::empty(offset));
         }
-        let segments = self.shared.segments.load();
+        let segments = self.shared.segments.load_full();
         for segment in &segments[floor(&segments, offset)..] {
             let end = self.checked(end_below(segment, upper_bound))?;
             let Some(first) = self.checked(segment.find(offset, end))? else {
@@ -181,6 +184,7 @@ impl LogReader {
                 first_batch_bytes: first.size,
                 segment_base: segment.base(),
                 position: first.position,
+                view: Some(Arc::clone(&segments)),
             });
         }
         Ok(Slice::empty(offset))
@@ -207,13 +211,15 @@ impl LogReader {
         offset: Offset,
         slice: &Slice,
     ) -> Result<Vec<AbortedTxn>, ReadError> {
-        let segments = self.shared.segments.load();
-        let at = floor(&segments, slice.segment_base);
+        let Some(segments) = &slice.view else {
+            return Ok(Vec::new());
+        };
+        let at = floor(segments, slice.segment_base);
         let slice_end = u64::from(slice.position) + u64::from(slice.len());
         let indexed = self.checked(segments[at].upper_bound_at(slice_end))?;
         let next = segments.get(at + 1).map(|next| next.base());
         let upper_bound = indexed.or(next).unwrap_or(self.log_end());
-        self.aborted_transactions(offset, upper_bound)
+        self.checked(aborted_between(segments, offset, upper_bound))
     }
 
     /// The aborted transactions that have records in `from..to`.
@@ -223,18 +229,7 @@ impl LogReader {
         to: Offset,
     ) -> Result<Vec<AbortedTxn>, ReadError> {
         let segments = self.shared.segments.load();
-        let mut aborted = Vec::new();
-        for segment in &segments[floor(&segments, from)..] {
-            for txn in self.checked(segment.aborted_txns())? {
-                if txn.last_offset >= from && txn.first_offset < to {
-                    aborted.push(txn);
-                }
-                if txn.last_stable_offset >= to {
-                    return Ok(aborted);
-                }
-            }
-        }
-        Ok(aborted)
+        self.checked(aborted_between(&segments, from, to))
     }
 
     /// The first record at or behind the log's start with a timestamp of at least `timestamp`.
@@ -383,8 +378,28 @@ impl LogReader {
     }
 }
 
+/// The aborted transactions that have records in `from..to`, from the indexes of these segments.
+pub(crate) fn aborted_between(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+) -> io::Result<Vec<AbortedTxn>> {
+    let mut aborted = Vec::new();
+    for segment in &segments[floor(segments, from)..] {
+        for txn in segment.aborted_txns()? {
+            if txn.last_offset >= from && txn.first_offset < to {
+                aborted.push(txn);
+            }
+            if txn.last_stable_offset >= to {
+                return Ok(aborted);
+            }
+        }
+    }
+    Ok(aborted)
+}
+
 /// The last segment whose base is at most `offset`; the first where there is none.
-fn floor(segments: &Segments, offset: Offset) -> usize {
+pub(crate) fn floor(segments: &[Arc<Segment>], offset: Offset) -> usize {
     segments
         .partition_point(|segment| segment.base() <= offset)
         .saturating_sub(1)

@@ -6,8 +6,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, RwLock};
 
 use milena_broker::{
-    Broker, Chore, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane, LifecycleEvent,
-    MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent, ToControllerEvent, TxnEvent,
+    Broker, Chore, CleanerEvent, ConnectionId, FollowersEvent, GroupsEvent, InSyncEvent, Lane,
+    LifecycleEvent, MetadataEvent, Outbox, PeerAddress, PeerAnswer, Post, QuorumEvent,
+    ToControllerEvent, TxnEvent,
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -25,6 +26,7 @@ pub struct Senders {
     pub lifecycle: Sender<LifecycleEvent>,
     pub to_controller: Sender<ToControllerEvent>,
     pub chores: Sender<Chore>,
+    pub cleaner: Sender<CleanerEvent>,
     pub followers: Sender<FollowersEvent>,
     pub insync: Sender<InSyncEvent>,
     pub calls: Calls,
@@ -127,6 +129,7 @@ impl Edge {
             Post::Lifecycle(event) => send(senders.lifecycle.send(event)),
             Post::ToController(event) => send(senders.to_controller.send(event)),
             Post::Chore(chore) => send(senders.chores.send(chore)),
+            Post::Cleaner(event) => send(senders.cleaner.send(event)),
             Post::Followers(event) => send(senders.followers.send(event)),
             Post::InSync(event) => send(senders.insync.send(event)),
             Post::Call(call) => send(senders.calls.send(Some(*call))),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
-    Chore, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind, MetadataEvent,
-    Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
+    Chore, CleanerEvent, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind,
+    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -117,10 +117,11 @@ impl Node {
         let (quorum, quorum_events) = channel();
         let (metadata, metadata_events) = channel();
         let (groups, groups_events) = channel();
-        let (transactions, transaction_events) = channel();
+        let (transactions, txn_events) = channel();
         let (lifecycle, lifecycle_events) = channel();
         let (to_controller, to_controller_events) = channel();
         let (chores, chore_events) = channel();
+        let (cleaner, cleaner_events) = channel();
         let (followers, follower_events) = channel();
         let (insync, insync_events) = channel();
         let (waiters, waiters_woken) = channel();
@@ -135,6 +136,7 @@ impl Node {
             lifecycle,
             to_controller,
             chores,
+            cleaner,
             followers,
             insync,
             calls,
@@ -147,12 +149,7 @@ impl Node {
         let threads = vec![
             threads::mailbox("metadata", edge.clone(), metadata_events, parts.publisher),
             threads::mailbox("groups", edge.clone(), groups_events, parts.groups),
-            threads::mailbox(
-                "transactions",
-                edge.clone(),
-                transaction_events,
-                parts.transactions,
-            ),
+            threads::mailbox("transactions", edge.clone(), txn_events, parts.transactions),
             threads::mailbox("lifecycle", edge.clone(), lifecycle_events, parts.lifecycle),
             threads::mailbox(
                 "to-controller",
@@ -166,6 +163,7 @@ impl Node {
                 chore_events,
                 parts.housekeeper,
             ),
+            threads::mailbox("cleaner", edge.clone(), cleaner_events, parts.cleaner),
             threads::mailbox("followers", edge.clone(), follower_events, parts.followers),
             threads::mailbox("insync", edge.clone(), insync_events, parts.insync),
         ];
@@ -297,6 +295,7 @@ impl Node {
             LifecycleEvent::Ended.into(),
             ToControllerEvent::Stop.into(),
             Chore::Stop.into(),
+            CleanerEvent::Stop.into(),
             FollowersEvent::Stop.into(),
             InSyncEvent::Stop.into(),
         ] {

@@ -53,6 +53,7 @@ pub struct BatchBuilder {
     log_append_time: Timestamp,
     transactional: bool,
     control: bool,
+    delete_horizon: Option<Timestamp>,
     encoder: Encoder,
     /// One record's bytes while it is encoded.
     scratch: Vec<u8>,
@@ -74,6 +75,7 @@ impl BatchBuilder {
             log_append_time: Timestamp::NONE,
             transactional: false,
             control: false,
+            delete_horizon: None,
             encoder,
             scratch: Vec::new(),
             next_delta: 0,
@@ -122,6 +124,22 @@ impl BatchBuilder {
         self
     }
 
+    /// The time from which on compaction may drop tombstones and markers; it stands in the place of the base
+    /// timestamp (KIP-534).
+    #[must_use]
+    pub(crate) fn delete_horizon(mut self, time: Timestamp) -> BatchBuilder {
+        self.delete_horizon = Some(time);
+        self.header.set_base_timestamp_raw(time.0);
+        self
+    }
+
+    /// The distance of the last offset that the batch was written with, where records behind the last one are gone.
+    #[must_use]
+    pub(crate) fn last_offset_delta(mut self, delta: i32) -> BatchBuilder {
+        self.header.set_last_offset_delta(delta);
+        self
+    }
+
     /// Records appended so far.
     pub fn count(&self) -> usize {
         self.header.count() as usize
@@ -161,10 +179,11 @@ impl BatchBuilder {
         if record.timestamp.0 < -1 {
             return Err(BuildError::NegativeTimestamp(record.timestamp.0));
         }
-        if self.is_empty() {
+        if self.is_empty() && self.delete_horizon.is_none() {
             self.header.set_base_timestamp_raw(record.timestamp.0);
         }
-        let timestamp_delta = record.timestamp.0 - self.header.base_timestamp_raw();
+        let base = self.header.base_timestamp_raw();
+        let timestamp_delta = record.timestamp.0.wrapping_sub(base);
         self.encode(delta32, timestamp_delta, &record)?;
         self.header.set_last_offset_delta(delta32);
         self.header.set_count(self.header.count() + 1);
@@ -235,6 +254,9 @@ impl BatchBuilder {
             self.transactional,
             self.control,
         );
+        if self.delete_horizon.is_some() {
+            header.set_delete_horizon_flag();
+        }
         if self.timestamps == TimestampType::LogAppendTime {
             header.set_max_timestamp_raw(self.log_append_time.0);
         }

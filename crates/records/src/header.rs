@@ -239,6 +239,11 @@ impl BatchHeader {
         self.set_attributes(attributes);
     }
 
+    /// Says that the base timestamp is a delete horizon.
+    pub(crate) fn set_delete_horizon_flag(&mut self) {
+        self.set_attributes(self.attributes() | DELETE_HORIZON);
+    }
+
     /// Sets type and largest timestamp as Kafka's `setMaxTimestamp` does: nothing changes where both are so
     /// already, otherwise unknown attribute bits are cleared and the CRC follows.
     pub(crate) fn set_max_timestamp(

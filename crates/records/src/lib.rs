@@ -18,6 +18,7 @@ mod codec;
 mod control;
 mod header;
 mod record;
+mod retain;
 mod rewrite;
 mod valid;
 mod varint;
@@ -33,5 +34,6 @@ pub use header::{
     increment_sequence,
 };
 pub use record::{Header, Limits, Record, RecordError, Records};
+pub use retain::{emptied, retain_records};
 pub use valid::{ValidBatch, check_replicated};
 pub use walk::RecordHead;

@@ -71,7 +71,7 @@ impl Shared {
 
 /// Something that a flush makes durable: which state it is in, and which state is durable.
 #[derive(Clone, Copy, Debug, Default)]
-struct Versions {
+pub(crate) struct Versions {
     current: u64,
     durable: u64,
 }
@@ -84,7 +84,7 @@ impl Versions {
         }
     }
 
-    fn change(&mut self) {
+    pub(crate) fn change(&mut self) {
         self.current += 1;
     }
 
@@ -95,9 +95,9 @@ impl Versions {
 
 /// Files that were renamed to `.deleted`, and when they go.
 #[derive(Debug)]
-struct Deletion {
-    due: Instant,
-    paths: Vec<PathBuf>,
+pub(crate) struct Deletion {
+    pub(crate) due: Instant,
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 /// The log of one partition, as its single writer holds it.
@@ -106,18 +106,18 @@ struct Deletion {
 /// `log_end` is where it ends; `producers.end() == log_end` between two calls.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
-    active: Arc<Segment>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) active: Arc<Segment>,
     appender: Appender,
-    options: LogOptions,
-    producers: ProducerState,
-    snapshots: snapshots::Snapshots,
+    pub(crate) options: LogOptions,
+    pub(crate) producers: ProducerState,
+    pub(crate) snapshots: snapshots::Snapshots,
     topic_id: Option<Uuid>,
     epochs_version: Versions,
     /// Version of the newest checkpoint of the epochs that a flush has written.
     epochs_written: Arc<Mutex<u64>>,
     /// Of the directory: each file that is made in it counts one up.
-    dir_version: Versions,
+    pub(crate) dir_version: Versions,
     /// Of the directory's own entry in its parent.
     parent_version: Versions,
     /// Of the active segment's length, which a recovery has cut.
@@ -128,9 +128,11 @@ pub struct Log {
     /// The active segment's indexes may not be durable, which only a clean stop asks for.
     indexes_dirty: bool,
     last_flush: Instant,
-    deletions: Vec<Deletion>,
+    pub(crate) deletions: Vec<Deletion>,
+    /// The lowest offset that the log was cut back to since the cleaner last took note.
+    pub(crate) cut_to: Option<Offset>,
     /// Why nothing may be written any more.
-    broken: Option<String>,
+    pub(crate) broken: Option<String>,
 }
 
 impl Log {
@@ -283,7 +285,7 @@ impl Log {
 
     /// Passes an I/O result on. Anything but a full disk ends all writing: what the disk holds is not known any
     /// more, and nothing may be acknowledged from here on.
-    fn guard<T>(&mut self, result: std::io::Result<T>) -> Result<T, Fault> {
+    pub(crate) fn guard<T>(&mut self, result: std::io::Result<T>) -> Result<T, Fault> {
         result.map_err(|source| {
             let fault = self.shared.env.fault(source);
             if !fault.is_full() && self.broken.is_none() {
@@ -293,7 +295,7 @@ impl Log {
         })
     }
 
-    fn check_writable(&self) -> Result<(), Fault> {
+    pub(crate) fn check_writable(&self) -> Result<(), Fault> {
         match &self.broken {
             None => Ok(()),
             Some(reason) => {

@@ -437,6 +437,7 @@ impl Parts {
             indexes_dirty: self.unsynced,
             last_flush: now,
             deletions: Vec::new(),
+            cut_to: None,
             broken: None,
         }
     }

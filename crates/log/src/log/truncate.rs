@@ -96,7 +96,8 @@ impl Log {
     }
 
     /// What readers and recovery go by falls before the bytes do.
-    fn lower_ends(&self, offset: Offset) {
+    fn lower_ends(&mut self, offset: Offset) {
+        self.cut_to = Some(self.cut_to.map_or(offset, |before| before.min(offset)));
         let ordering = std::sync::atomic::Ordering::Release;
         self.shared.log_end.store(offset.0, ordering);
         if self.recovery_point() > offset {

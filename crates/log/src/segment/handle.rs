@@ -15,6 +15,8 @@ pub(crate) struct Handle {
 struct Slot {
     file: Option<Arc<dyn File>>,
     used: bool,
+    /// The name belongs to another file now: who still has the segment in view goes on with this one.
+    pinned: bool,
 }
 
 impl Handle {
@@ -39,16 +41,29 @@ impl Handle {
         Ok(file)
     }
 
+    /// Like [`Handle::get`]; from here on the file stays open as long as the handle is there.
+    pub(crate) fn pin(&self, open: impl FnOnce() -> io::Result<Arc<dyn File>>) -> io::Result<()> {
+        let mut slot = self.slot();
+        if slot.file.is_none() {
+            slot.file = Some(open()?);
+        }
+        slot.pinned = true;
+        Ok(())
+    }
+
     /// Closes the file if nobody asked for it since the last call.
     pub(crate) fn close_if_idle(&self) {
         let mut slot = self.slot();
-        if !std::mem::take(&mut slot.used) {
+        if !std::mem::take(&mut slot.used) && !slot.pinned {
             slot.file = None;
         }
     }
 
     pub(crate) fn close(&self) {
-        self.slot().file = None;
+        let mut slot = self.slot();
+        if !slot.pinned {
+            slot.file = None;
+        }
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {

@@ -11,14 +11,14 @@ mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_base::{Offset, Timestamp};
 use milena_disk::{Disk, File, OpenMode};
 
 use crate::error::Fault;
-use crate::names::FileKind;
+use crate::names::{CLEANED, DELETED, FileKind};
 use handle::Handle;
 use offset_index::OffsetIndex;
 pub use offset_index::{OFFSET_ENTRY_BYTES, OffsetEntry, parse_offset_index};
@@ -54,6 +54,8 @@ pub(crate) struct FileLens {
 pub(crate) struct Segment {
     env: Arc<Env>,
     base: Offset,
+    /// A cleaner's output, whose files have the names of one.
+    is_cleaned: AtomicBool,
     /// The next offset relative to `base` in the upper half, the length of the log file in the lower: one word, so
     /// that readers see a pair that belongs together.
     end: AtomicU64,
@@ -75,6 +77,7 @@ impl Segment {
         let segment = Segment {
             env: Arc::clone(env),
             base,
+            is_cleaned: AtomicBool::new(false),
             end: AtomicU64::new(0),
             log: Handle::default(),
             offsets: OffsetIndex::of_len(lens.offset_index.unwrap_or(0)),
@@ -110,6 +113,73 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Makes the files of an empty segment that a cleaner fills, over those that an interrupted one left.
+    pub(crate) fn create_cleaned(env: &Arc<Env>, base: Offset) -> io::Result<Segment> {
+        let segment = Segment::of_files(env, base, FileLens::default(), base);
+        segment.is_cleaned.store(true, Ordering::Release);
+        segment.remove_cleaned()?;
+        for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex] {
+            let path = segment.path(kind);
+            let file = env.disk.open(&path, OpenMode::CreateNew)?;
+            segment.handle(kind).get(|| Ok(file))?;
+        }
+        Ok(segment)
+    }
+
+    /// Removes the files of a cleaner's output.
+    pub(crate) fn remove_cleaned(&self) -> io::Result<()> {
+        for kind in FileKind::OF_SEGMENT {
+            match self.env.disk.remove_file(&self.path(kind)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The cleaner's output has got the names of a segment.
+    pub(crate) fn set_in_place(&self) {
+        self.is_cleaned.store(false, Ordering::Release);
+    }
+
+    fn handle(&self, kind: FileKind) -> &Handle {
+        match kind {
+            FileKind::OffsetIndex => &self.offsets_file,
+            FileKind::TimeIndex => &self.times_file,
+            FileKind::TxnIndex => &self.txns_file,
+            FileKind::Log | FileKind::ProducerSnapshot => &self.log,
+        }
+    }
+
+    /// Opens what readers of this segment may need, for as long as it is in anybody's view: its names will belong to
+    /// other files.
+    pub(crate) fn pin_files(&self) -> io::Result<()> {
+        for kind in FileKind::OF_SEGMENT {
+            let has_aborted = self.txns_len.load(Ordering::Acquire) > 0;
+            if kind != FileKind::TxnIndex || has_aborted {
+                self.handle(kind).pin(|| self.open(kind))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the offset index and of the time index.
+    pub(crate) fn index_bytes(&self) -> (u64, u64) {
+        let times = u64::from(self.times().count()) * TIME_ENTRY_BYTES as u64;
+        (self.offsets.len_bytes(), times)
+    }
+
+    /// Where in the file a walk that is to see `offset` may begin: at a batch, not behind the one that holds it.
+    pub(crate) fn position_near(&self, offset: Offset) -> io::Result<u32> {
+        Ok(self.scan_near(offset, self.size())?.position())
+    }
+
+    /// The largest timestamp of the first batch; `None` where there is no batch.
+    pub(crate) fn first_timestamp(&self) -> io::Result<Option<Timestamp>> {
+        let mut scan = Scan::small(self.log_file()?, 0, self.size());
+        Ok(scan.next()?.map(|batch| batch.max_timestamp))
+    }
+
     pub(crate) fn base(&self) -> Offset {
         self.base
     }
@@ -143,7 +213,11 @@ impl Segment {
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
-        kind.path(&self.env.dir, self.base)
+        let path = kind.path(&self.env.dir, self.base);
+        match self.is_cleaned.load(Ordering::Acquire) {
+            true => suffixed(&path, CLEANED),
+            false => path,
+        }
     }
 
     fn open(&self, kind: FileKind) -> io::Result<Arc<dyn File>> {
@@ -391,7 +465,11 @@ pub fn remove_files(disk: &dyn Disk, paths: &[PathBuf]) -> io::Result<()> {
 }
 
 pub(crate) fn deleted_name(path: &Path) -> PathBuf {
+    suffixed(path, DELETED)
+}
+
+pub(crate) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
-    name.push(crate::names::DELETED);
+    name.push(suffix);
     PathBuf::from(name)
 }

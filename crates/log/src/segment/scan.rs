@@ -65,6 +65,16 @@ impl BatchView {
         ((i64::from(self.base_sequence) + delta) & i64::from(i32::MAX)) as i32
     }
 
+    /// The view of a whole batch in memory, as if at the front of a file.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<BatchView> {
+        let size = u32::try_from(bytes.len()).ok()?;
+        match (*bytes.get(MAGIC_END - 1)?, bytes.first_chunk()) {
+            (2, Some(head)) => BatchView::of_current(0, size, head),
+            (0 | 1, _) => BatchView::of_legacy(0, size, bytes),
+            _ => None,
+        }
+    }
+
     fn of_current(position: u32, size: u32, head: &[u8; HEADER_BYTES]) -> Option<BatchView> {
         let base_offset = Offset(i64_at(head, 0));
         let delta = i32_at(head, 23);

@@ -78,8 +78,7 @@ impl Appender {
         now: Timestamp,
     ) -> io::Result<i64> {
         if self.first_timestamp.is_none() {
-            let mut scan = Scan::small(segment.log_file()?, 0, segment.size());
-            self.first_timestamp = scan.next()?.map(|batch| batch.max_timestamp);
+            self.first_timestamp = segment.first_timestamp()?;
         }
         match self.first_timestamp {
             Some(first) if first >= Timestamp(0) => Ok(newest.0 - first.0),

@@ -75,6 +75,15 @@ impl Home {
         .expect("the log opens")
     }
 
+    /// An empty log in another directory, to hold a place.
+    pub fn open_elsewhere(&self) -> Log {
+        let disk = Arc::clone(&self.disk);
+        let dir = self.root.join("elsewhere-0");
+        let options = self.options.clone();
+        let opened = Log::open(disk, &dir, partition(), options, OpenHints::NEW, at(1_000));
+        opened.expect("the log opens").0
+    }
+
     pub fn open_new(&self) -> Log {
         self.open(OpenHints::NEW).0
     }

@@ -6,6 +6,7 @@ mod bad_batches;
 mod bad_input;
 mod cluster;
 mod cluster_transactions;
+mod compaction;
 mod configs;
 mod fetching;
 mod node;

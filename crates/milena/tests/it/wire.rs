@@ -145,7 +145,7 @@ impl Wire {
         self.wait_for_leaders(name, partitions);
     }
 
-    fn wait_for_leaders(&mut self, name: &str, partitions: i32) {
+    pub fn wait_for_leaders(&mut self, name: &str, partitions: i32) {
         for _ in 0..200 {
             let (mut response, all) = (self.list_offset(name, 0, -1), partitions - 1);
             if response.0 == 0 && all > 0 {

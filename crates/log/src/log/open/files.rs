@@ -90,6 +90,7 @@ fn set_len(lens: &mut FileLens, kind: FileKind, len: u64) {
 /// unless a `.cleaned` with a smaller offset says that the set of swap files is not.
 fn tidy(env: &Env, entries: &[DirEntry]) -> io::Result<()> {
     let mut swaps = Vec::new();
+    let mut cleaned = Vec::new();
     let mut first_cleaned = Offset::MAX;
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         let name = entry.name.as_str();
@@ -98,7 +99,7 @@ fn tidy(env: &Env, entries: &[DirEntry]) -> io::Result<()> {
         } else if name.ends_with(CLEANED) {
             let offset = leading_offset(name).unwrap_or(Offset::ZERO);
             first_cleaned = first_cleaned.min(offset);
-            env.disk.remove_file(&env.dir.join(name))?;
+            cleaned.push(entry);
         } else if name.ends_with(SWAP) {
             swaps.push(entry);
         }
@@ -106,22 +107,32 @@ fn tidy(env: &Env, entries: &[DirEntry]) -> io::Result<()> {
     let (complete, partial): (Vec<_>, Vec<_>) = swaps
         .into_iter()
         .partition(|entry| leading_offset(&entry.name).is_some_and(|at| at < first_cleaned));
-    for entry in partial {
-        env.disk.remove_file(&env.dir.join(&entry.name))?;
+    remove(env, &partial)?;
+    // What tells that the set is not complete goes after the set, also for the next start after a power cut.
+    if !partial.is_empty() {
+        env.disk.sync_dir(&env.dir)?;
     }
-    let Some(covered) = covered_by(env, &complete)? else {
-        return rename_swaps(env, &complete);
-    };
-    for entry in entries.iter().filter(|entry| !entry.is_dir) {
-        let replaced = !entry.name.ends_with(SWAP)
-            && !entry.name.ends_with(DELETED)
-            && !entry.name.ends_with(CLEANED)
-            && leading_offset(&entry.name).is_some_and(|offset| covered.contains(&offset));
-        if replaced {
-            env.disk.remove_file(&env.dir.join(&entry.name))?;
-        }
+    remove(env, &cleaned)?;
+    if let Some(covered) = covered_by(env, &complete)? {
+        let is_replaced = |entry: &&DirEntry| {
+            let is_plain = ![SWAP, DELETED, CLEANED]
+                .iter()
+                .any(|suffix| entry.name.ends_with(suffix));
+            let offset = leading_offset(&entry.name);
+            !entry.is_dir && is_plain && offset.is_some_and(|offset| covered.contains(&offset))
+        };
+        let replaced: Vec<&DirEntry> = entries.iter().filter(is_replaced).collect();
+        remove(env, &replaced)?;
+        // As in `Log::put_in_place`: none may come back once the `.swap` that tells of them is gone.
+        env.disk.sync_dir(&env.dir)?;
     }
     rename_swaps(env, &complete)
+}
+
+fn remove(env: &Env, entries: &[&DirEntry]) -> io::Result<()> {
+    entries
+        .iter()
+        .try_for_each(|entry| env.disk.remove_file(&env.dir.join(&entry.name)))
 }
 
 /// The offsets of the batches in the swapped log files.
@@ -135,7 +146,8 @@ fn covered_by(env: &Env, swaps: &[&DirEntry]) -> io::Result<Option<std::ops::Ran
         let path = env.dir.join(&entry.name);
         let file = env.disk.open(&path, milena_disk::OpenMode::Read)?;
         let mut scan = Scan::large(file, 0, entry.len.min(i32::MAX as u64) as u32);
-        let mut next = base;
+        // Also one without batches takes the place of the segment of its name, and of that one's indexes.
+        let mut next = base + 1;
         while let Step::Batch(batch) = scan.step()? {
             next = batch.last_offset + 1;
         }
