@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use milena_base::{Epoch, ErrorCode, Instant, Now, Offset, Prng, Uuid};
+use milena_config::GroupSettings;
 use milena_coordinator::{Effect, Event, KeyValue, Marker, Producer, Token};
 use milena_group::{
-    DeletedTopic, GroupConfig, GroupCoordinator, GroupRequest, GroupResponse, RequestContext,
-    Topics,
+    ConsumerGroupSettings, DeletedTopic, GroupConfig, GroupCoordinator, GroupRequest,
+    GroupResponse, RequestContext, Topics,
 };
+use milena_image::ConfigResource;
 use milena_protocol::{Str, TxnOffsetCommitRequest};
 use milena_records::Codec;
 use milena_replica::Vouched;
@@ -25,10 +27,8 @@ use crate::topics;
 /// What the mailbox is told.
 #[derive(Debug)]
 pub enum GroupsEvent {
-    Request {
-        ctx: Box<Ctx>,
-        request: GroupRequest,
-    },
+    /// Boxed together: requests are much larger than everything else.
+    Request(Box<(Ctx, GroupRequest)>),
     /// This broker leads the partition of `__consumer_offsets`.
     Elected {
         shard: i32,
@@ -58,6 +58,11 @@ pub enum GroupsEvent {
         id: Uuid,
         name: Str,
     },
+    /// Topics were created (`created`: one at least), deleted, or placed anew.
+    TopicsChanged {
+        names: Vec<Str>,
+        created: bool,
+    },
     Stop,
 }
 
@@ -77,6 +82,67 @@ impl Topics for ImageTopics {
         let image = self.0.image();
         let topic = image.topics.named(name);
         topic.is_some_and(|topic| topic.partitions.contains_key(&partition))
+    }
+
+    fn partitions(&self, name: &str) -> Option<i32> {
+        let image = self.0.image();
+        let topic = image.topics.named(name)?;
+        i32::try_from(topic.partitions.len()).ok()
+    }
+
+    fn racks(&self, name: &str) -> Option<Vec<Vec<Str>>> {
+        let image = self.0.image();
+        let topic = image.topics.named(name)?;
+        let racks = |replicas: &[i32]| {
+            let brokers = replicas.iter().filter_map(|id| image.cluster.broker(*id));
+            let mut racks: Vec<Str> = brokers.filter_map(|broker| broker.rack.clone()).collect();
+            racks.sort();
+            racks
+        };
+        Some(
+            topic
+                .partitions
+                .values()
+                .map(|p| racks(&p.replicas))
+                .collect(),
+        )
+    }
+
+    fn names(&self) -> Vec<Str> {
+        let image = self.0.image();
+        image
+            .topics
+            .by_name()
+            .map(|topic| topic.name.clone())
+            .collect()
+    }
+
+    fn version(&self) -> i64 {
+        self.0.image().provenance.offset.0
+    }
+
+    /// Read anew each time: both a group's configs and the broker's may change.
+    fn consumer_settings(&self, group_id: &str) -> Option<ConsumerGroupSettings> {
+        let own = self.0.image().configs.get(&ConfigResource::group(group_id));
+        let layers = self.0.layers();
+        let broker = layers.current();
+        if own.is_empty() {
+            return Some(ConsumerGroupSettings {
+                session_timeout_ms: broker.int("group.consumer.session.timeout.ms"),
+                heartbeat_interval_ms: broker.int("group.consumer.heartbeat.interval.ms"),
+                assignment_interval_ms: broker.int("group.consumer.assignment.interval.ms"),
+            });
+        }
+        let own = own
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
+        let settings = GroupSettings::resolve(broker, &own.collect()).ok()?;
+        let number = |key| i32::try_from(settings.number(key)).unwrap_or(i32::MAX);
+        Some(ConsumerGroupSettings {
+            session_timeout_ms: number("consumer.session.timeout.ms"),
+            heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
+            assignment_interval_ms: number("consumer.assignment.interval.ms"),
+        })
     }
 }
 
@@ -205,6 +271,8 @@ impl Groups {
             GroupResponse::ListGroups(body) => out.reply(to, body),
             GroupResponse::DescribeGroups(body) => out.reply(to, body),
             GroupResponse::DeleteGroups(body) => out.reply(to, body),
+            GroupResponse::ConsumerGroupHeartbeat(body) => out.reply(to, body),
+            GroupResponse::ConsumerGroupDescribe(body) => out.reply(to, body),
             GroupResponse::TxnOffsetCommit(body) => out.reply(to, body),
             GroupResponse::TransactionEnded(_) => {}
         }
@@ -329,7 +397,10 @@ impl Mailbox for Groups {
 
     fn step(&mut self, event: GroupsEvent, now: Now, out: &mut Outbox) {
         match event {
-            GroupsEvent::Request { ctx, request } => _ = self.ask(&ctx, request, now, out),
+            GroupsEvent::Request(asked) => {
+                let (ctx, request) = *asked;
+                _ = self.ask(&ctx, request, now, out);
+            }
             GroupsEvent::TxnOffsetCommit {
                 ctx,
                 request,
@@ -359,6 +430,12 @@ impl Mailbox for Groups {
                 let mut effects = Vec::new();
                 let deleted = vec![DeletedTopic { id, name }];
                 self.coordinator.topics_deleted(deleted, now, &mut effects);
+                self.carry_out(effects, now, out);
+            }
+            GroupsEvent::TopicsChanged { names, created } => {
+                let mut effects = Vec::new();
+                self.coordinator
+                    .topics_changed(names, created, now, &mut effects);
                 self.carry_out(effects, now, out);
             }
             GroupsEvent::Stop => self.stopped = true,

@@ -113,8 +113,8 @@ impl Broker {
         let waiter = Arc::new(waiter);
         let partitions = waiter.partitions();
         let deadline = now.mono + timeout;
-        let (id, earliest) = self.waiters.park(waiter.clone(), partitions, deadline);
-        if earliest {
+        let (id, too_late) = self.waiters.park(waiter.clone(), partitions, deadline);
+        if too_late {
             out.post(Post::WaiterDeadline);
         }
         self.look_again(id, &waiter, false, out);
@@ -135,8 +135,9 @@ impl Broker {
         }
     }
 
+    /// When to call [`Broker::expire_waiters`]; asked again after each call and each [`Post::WaiterDeadline`].
     pub fn waiter_deadline(&self) -> Option<milena_base::Instant> {
-        self.waiters.next_deadline()
+        self.waiters.watch()
     }
 
     fn look_again(&self, id: WaiterId, waiter: &Waiter, expired: bool, out: &mut Outbox) {

@@ -1,6 +1,7 @@
 //! Committed metadata becomes what this broker does: logs opened, roles taken, coordinators elected, and last the
 //! view that requests see.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use milena_base::{BrokerId, Epoch, Now, Offset, Prng, TopicIdPartition, TopicPartition, Uuid};
@@ -11,8 +12,8 @@ use milena_image::{
 };
 use milena_log::LogOptions;
 use milena_log::names::DirectoryKind;
-use milena_protocol::MetadataRecord;
 use milena_protocol::assign_replicas_to_dirs_request as assign;
+use milena_protocol::{MetadataRecord, Str};
 use milena_replica::{Assignment, Partition};
 use tracing::{error, info, warn};
 
@@ -94,6 +95,7 @@ impl Publisher {
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             self.broker.wake(id, out);
         }
+        self.tell_groups_of_topics(delta, out);
         for topic in delta.deleted_topics() {
             out.post(GroupsEvent::TopicDeleted {
                 id: topic.id,
@@ -333,6 +335,21 @@ impl Publisher {
         match (change.old.filter(led), change.new.filter(led)) {
             (Some(old), Some(new)) => new.leader_epoch > old.leader_epoch + 1,
             _ => false,
+        }
+    }
+
+    /// Assignments depend on which partitions there are, and in which racks.
+    fn tell_groups_of_topics(&self, delta: &Delta, out: &mut Outbox) {
+        let placed = |p: Option<&Arc<Assigned>>| p.map(|p| p.replicas.clone());
+        let changed = delta
+            .partitions()
+            .filter(|change| placed(change.old) != placed(change.new));
+        let names: BTreeSet<Str> = changed.map(|change| change.topic.name.clone()).collect();
+        if !names.is_empty() {
+            out.post(GroupsEvent::TopicsChanged {
+                names: names.into_iter().collect(),
+                created: delta.created_topics().next().is_some(),
+            });
         }
     }
 

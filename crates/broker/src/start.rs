@@ -9,7 +9,8 @@ use milena_base::{BrokerId, Now, Prng, Uuid};
 use milena_config::{NodeConfig, Voter as ConfiguredVoter};
 use milena_controller::{Controller, Options};
 use milena_disk::Disk;
-use milena_group::GroupConfig;
+use milena_group::consumer::assignor::Assignor;
+use milena_group::{ConsumerGroupConfig, GroupConfig};
 use milena_image::VersionedRecord;
 use milena_log::LogDir;
 use milena_log::meta_properties::MetaProperties;
@@ -546,6 +547,7 @@ fn groups(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Groups 
             .long("offsets.retention.check.interval.ms")
             .max(1) as u64,
         offsets_commit_timeout_ms: config.int("offsets.commit.timeout.ms").max(1) as u64,
+        consumer: consumer_groups(config),
         ..GroupConfig::default()
     };
     let load_bytes = config.int("offsets.load.buffer.size").max(1) as u32;
@@ -558,6 +560,19 @@ fn groups(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Groups 
     };
     let codec = Codec::of(codec);
     Groups::new(broker.clone(), group_config, load_bytes, codec, prng.fork())
+}
+
+fn consumer_groups(config: &NodeConfig) -> ConsumerGroupConfig {
+    let assignors = config.list("group.consumer.assignors");
+    ConsumerGroupConfig {
+        members_max: config.int("group.consumer.max.size"),
+        assignors: assignors
+            .iter()
+            .filter_map(|name| Assignor::named(name))
+            .collect(),
+        regex_refresh_interval_ms: config.int("group.consumer.regex.refresh.interval.ms"),
+        ..ConsumerGroupConfig::default()
+    }
 }
 
 fn transactions(config: &NodeConfig, broker: &Arc<Broker>, prng: &mut Prng) -> Transactions {

@@ -24,6 +24,8 @@ struct Table<W> {
     parked: BTreeMap<WaiterId, Parked<W>>,
     by_partition: BTreeMap<TopicIdPartition, BTreeSet<WaiterId>>,
     by_deadline: BTreeSet<(Instant, WaiterId)>,
+    /// When whoever expires waiters looks next, unless it is woken.
+    watched_until: Instant,
 }
 
 /// See the module's words.
@@ -40,6 +42,7 @@ impl<W> Default for Waiters<W> {
             parked: BTreeMap::new(),
             by_partition: BTreeMap::new(),
             by_deadline: BTreeSet::new(),
+            watched_until: Instant::NEVER,
         };
         Waiters {
             table: Mutex::new(table),
@@ -54,7 +57,8 @@ impl<W> Waiters<W> {
     }
 
     /// Parks a waiter. The caller looks at the partitions once more afterwards, since a wake-up may have passed
-    /// between its look and this call. Returns whether this deadline is now the earliest.
+    /// between its look and this call. Returns whether whoever expires waiters has to be woken, because it would look
+    /// after this deadline. Where it looks too early, since the waiter it looks for is gone, it need not be.
     pub fn park(
         &self,
         waiter: Arc<W>,
@@ -68,7 +72,10 @@ impl<W> Waiters<W> {
             table.by_partition.entry(partition).or_default().insert(id);
         }
         table.by_deadline.insert((deadline, id));
-        let earliest = table.by_deadline.first() == Some(&(deadline, id));
+        let too_late = deadline < table.watched_until;
+        if too_late {
+            table.watched_until = deadline;
+        }
         let parked = Parked {
             waiter,
             partitions,
@@ -76,7 +83,7 @@ impl<W> Waiters<W> {
         };
         table.parked.insert(id, parked);
         self.count.store(table.parked.len(), Ordering::SeqCst);
-        (id, earliest)
+        (id, too_late)
     }
 
     /// Everyone who waits for this partition, to be looked at without the lock.
@@ -119,9 +126,12 @@ impl<W> Waiters<W> {
             .collect()
     }
 
-    /// The earliest deadline.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.table().by_deadline.first().map(|(at, _)| *at)
+    /// The earliest deadline, at which the caller looks next; it is woken before by those with an earlier one only.
+    pub fn watch(&self) -> Option<Instant> {
+        let mut table = self.table();
+        let next = table.by_deadline.first().map(|(at, _)| *at);
+        table.watched_until = next.unwrap_or(Instant::NEVER);
+        next
     }
 }
 
@@ -137,19 +147,32 @@ mod tests {
             TopicIdPartition::new(Uuid::ONE, 0),
             TopicIdPartition::new(Uuid::ONE, 1),
         );
-        let (first, earliest) = waiters.park(Arc::new("first"), vec![a, b], Instant(20));
-        assert!(earliest);
-        let (second, earliest) = waiters.park(Arc::new("second"), vec![b], Instant(10));
-        assert!(earliest);
+        let (first, _) = waiters.park(Arc::new("first"), vec![a, b], Instant(20));
+        let (second, _) = waiters.park(Arc::new("second"), vec![b], Instant(10));
         assert_eq!(waiters.on_partition(a).len(), 1);
         assert_eq!(waiters.on_partition(b).len(), 2);
         assert_eq!(waiters.expired(Instant(10))[0].0, second);
         assert!(waiters.take(first));
         assert!(!waiters.take(first));
         assert!(waiters.on_partition(a).is_empty());
-        assert_eq!(waiters.next_deadline(), Some(Instant(10)));
+        assert_eq!(waiters.watch(), Some(Instant(10)));
         assert!(waiters.take(second));
         assert_eq!(waiters.count.load(Ordering::SeqCst), 0);
-        assert_eq!(waiters.next_deadline(), None);
+        assert_eq!(waiters.watch(), None);
+    }
+
+    #[test]
+    fn only_a_deadline_before_the_next_look_wakes() {
+        let waiters = Waiters::default();
+        let park = |at| waiters.park(Arc::new(()), Vec::new(), Instant(at));
+        let (first, wakes) = park(20);
+        assert!(wakes, "nobody looks yet");
+        assert!(!park(30).1);
+        assert_eq!(waiters.watch(), Some(Instant(20)));
+        assert!(waiters.take(first));
+        assert!(!park(25).1, "the look at 20 comes in time");
+        assert!(park(15).1);
+        assert!(!park(15).1, "it was woken for the first of them");
+        assert_eq!(waiters.watch(), Some(Instant(15)));
     }
 }

@@ -31,7 +31,10 @@ impl GroupShard {
             .iter()
             .filter(|(id, _)| committed.groups.contains(*id));
         let listed = listed
-            .map(|(id, group)| listed_group(id, group))
+            .map(|(id, group)| match committed.consumers.get(id) {
+                Some(group) => listed_group(id, &Group::Consumer(group.clone())),
+                None => listed_group(id, group),
+            })
             .filter(|group| {
                 wanted(&request.states_filter, &group.group_state)
                     && wanted(&request.types_filter, &group.group_type)
@@ -49,7 +52,7 @@ impl GroupShard {
         let group = self.groups.get(&group_id);
         let kind = match group.filter(|_| committed.groups.contains(&group_id)) {
             Some(Group::Classic(group)) => return describe_classic(group),
-            Some(Group::Other(_)) => "is not a classic group",
+            Some(Group::Consumer(_) | Group::Other(_)) => "is not a classic group",
             None => "not found",
         };
         let dead = DescribedGroup {
@@ -89,6 +92,7 @@ impl GroupShard {
         match self.groups.get(id) {
             None => Some(ErrorCode::GroupIdNotFound),
             Some(Group::Classic(group)) if group.is_empty() => None,
+            Some(Group::Consumer(group)) if group.is_empty() => None,
             Some(Group::Other(group)) if group.may_be_replaced() => None,
             // A share group's state lies in another topic, which would have to be cleared too.
             Some(Group::Other(group)) if group.is_empty() => Some(ErrorCode::GroupDeletionFailed),
@@ -104,6 +108,12 @@ fn listed_group(id: &Str, group: &Group) -> ListedGroup {
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
             group_state: group.state().name().into(),
             group_type: "Classic".into(),
+        },
+        Group::Consumer(group) => ListedGroup {
+            group_id: id.clone(),
+            protocol_type: "consumer".into(),
+            group_state: group.state().name().into(),
+            group_type: "Consumer".into(),
         },
         Group::Other(group) => ListedGroup {
             group_id: id.clone(),

@@ -31,10 +31,14 @@ impl GroupShard {
             Some(Group::Other(group)) if !group.may_be_replaced() => {
                 ErrorCode::InconsistentGroupProtocol
             }
-            Some(Group::Other(_)) | None if request.member_id.is_empty() => {
+            // Members of both protocols in one group are not supported yet.
+            Some(Group::Consumer(group)) if !group.is_empty() => {
+                ErrorCode::InconsistentGroupProtocol
+            }
+            Some(Group::Consumer(_) | Group::Other(_)) | None if request.member_id.is_empty() => {
                 return self.join_first(&joining, turn);
             }
-            Some(Group::Other(_)) | None => ErrorCode::UnknownMemberId,
+            Some(Group::Consumer(_) | Group::Other(_)) | None => ErrorCode::UnknownMemberId,
         };
         let answer = join_error(request.member_id.clone(), error);
         turn.reply(token, ShardResponse::Join(answer));
@@ -52,7 +56,7 @@ impl GroupShard {
         }
         let mut records = Vec::new();
         let replaced = match self.remove_group(&id) {
-            Some(Group::Other(other)) => {
+            Some(other @ (Group::Consumer(_) | Group::Other(_))) => {
                 other.tombstones(&id, &mut records);
                 Some(other)
             }

@@ -1,5 +1,7 @@
 //! What the broker's configuration says about groups.
 
+use crate::consumer::assignor::Assignor;
+
 /// Defaults are Kafka's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -21,6 +23,8 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: u64,
     /// `offsets.commit.timeout.ms`.
     pub offsets_commit_timeout_ms: u64,
+    /// Consumer groups (KIP-848).
+    pub consumer: ConsumerGroupConfig,
     /// Bytes of a batch that holds tombstones of many groups, below the topic's `max.message.bytes`.
     pub batch_bytes_max: usize,
 }
@@ -37,7 +41,47 @@ impl Default for GroupConfig {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,
             offsets_commit_timeout_ms: 5_000,
+            consumer: ConsumerGroupConfig::default(),
             batch_bytes_max: 512 * 1024,
+        }
+    }
+}
+
+/// `group.consumer.*`. Defaults are Kafka's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerGroupConfig {
+    /// `group.consumer.max.size`: members of one group.
+    pub members_max: i32,
+    /// `group.consumer.assignors`: of these the first is that of groups whose members want none.
+    pub assignors: Vec<Assignor>,
+    /// `group.consumer.regex.refresh.interval.ms`.
+    pub regex_refresh_interval_ms: i32,
+    /// Of groups without configs of their own.
+    pub defaults: ConsumerGroupSettings,
+}
+
+/// What a group may have of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerGroupSettings {
+    /// `consumer.session.timeout.ms`, or `group.consumer.session.timeout.ms`.
+    pub session_timeout_ms: i32,
+    /// `consumer.heartbeat.interval.ms`, or `group.consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: i32,
+    /// `consumer.assignment.interval.ms`, or `group.consumer.assignment.interval.ms`.
+    pub assignment_interval_ms: i32,
+}
+
+impl Default for ConsumerGroupConfig {
+    fn default() -> ConsumerGroupConfig {
+        ConsumerGroupConfig {
+            members_max: i32::MAX,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            regex_refresh_interval_ms: 600_000,
+            defaults: ConsumerGroupSettings {
+                session_timeout_ms: 45_000,
+                heartbeat_interval_ms: 5_000,
+                assignment_interval_ms: 1_000,
+            },
         }
     }
 }

@@ -8,17 +8,18 @@ use milena_base::{ErrorCode, Instant, Now, Prng};
 use milena_coordinator::{Effect, Event, Marker, Options, Producer, Runtime, Token, partition_for};
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::{
-    DeleteGroupsRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, Str, TxnOffsetCommitRequest,
+    ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, JoinGroupRequest, LeaveGroupRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str, TxnOffsetCommitRequest,
 };
 
+use crate::api::check_consumer_heartbeat;
 use crate::api::{
     self, Gather, GroupRequest, GroupResponse, Held, Topics, offset_fetch_groups,
     plain_offset_commit, shape, split_offset_commit, split_offset_delete,
 };
 use crate::config::GroupConfig;
 use crate::offsets::delete::DeletedTopic;
-use crate::request::{RequestContext, ShardRequest, ShardResponse};
+use crate::request::{RequestContext, ShardRequest, ShardResponse, consumer_heartbeat_error};
 use crate::shard::GroupShard;
 
 /// First version of SyncGroup that must name the protocol.
@@ -68,7 +69,8 @@ impl GroupCoordinator {
             batch_bytes_max: config.batch_bytes_max,
         };
         let for_shards = config.clone();
-        let make = move |_| GroupShard::new(for_shards.clone());
+        let topics_of_shards = topics.clone();
+        let make = move |_| GroupShard::new(for_shards.clone(), topics_of_shards.clone());
         GroupCoordinator {
             config,
             runtime: Runtime::new(options, prng, make),
@@ -117,6 +119,21 @@ impl GroupCoordinator {
         let topics: Arc<[DeletedTopic]> = topics.into();
         for shard in self.runtime.active().collect::<Vec<_>>() {
             let request = ShardRequest::TopicsDeleted(topics.clone());
+            self.ask(shard, Waiting::Nobody, request, now, out);
+        }
+    }
+
+    /// Topics were created (`created`: one at least), deleted, or have more partitions: assignments may have to change.
+    pub fn topics_changed(
+        &mut self,
+        names: Vec<Str>,
+        created: bool,
+        now: Now,
+        out: &mut Vec<Effect<GroupResponse>>,
+    ) {
+        let names: Arc<[Str]> = names.into();
+        for shard in self.runtime.active().collect::<Vec<_>>() {
+            let request = ShardRequest::TopicsChanged(names.clone(), created);
             self.ask(shard, Waiting::Nobody, request, now, out);
         }
     }
@@ -174,17 +191,55 @@ impl GroupCoordinator {
                 self.gather(token, version, api::Kind::List, parts, now, out);
             }
             GroupRequest::DescribeGroups(request) => {
-                let groups = request.groups.into_iter();
-                let ask = |id: Str| (self.partition_for(&id), ShardRequest::Describe(version, id));
-                let parts = groups.map(ask).collect();
+                let parts = self.of_each(request.groups, |id| ShardRequest::Describe(version, id));
                 self.gather(token, version, api::Kind::Describe, parts, now, out);
             }
+            GroupRequest::ConsumerGroupHeartbeat(request) => {
+                self.consumer_heartbeat(token, context, request, now, out);
+            }
+            GroupRequest::ConsumerGroupDescribe(request) => {
+                let parts = self.of_each(request.group_ids, ShardRequest::ConsumerDescribe);
+                self.gather(token, version, api::Kind::ConsumerDescribe, parts, now, out);
+            }
             GroupRequest::DeleteGroups(request) => {
-                let ask = |id: Str| (self.partition_for(&id), ShardRequest::Delete(id));
-                let parts = distinct(request).into_iter().map(ask).collect();
+                let parts = self.of_each(distinct(request), ShardRequest::Delete);
                 self.gather(token, version, api::Kind::Delete, parts, now, out);
             }
         }
+    }
+
+    /// A question about each group, for the shard that it is in.
+    fn of_each(
+        &self,
+        groups: Vec<Str>,
+        ask: impl Fn(Str) -> ShardRequest,
+    ) -> Vec<(i32, ShardRequest)> {
+        let ask = |id: Str| (self.partition_for(&id), ask(id));
+        groups.into_iter().map(ask).collect()
+    }
+
+    fn consumer_heartbeat(
+        &mut self,
+        token: Token,
+        context: RequestContext,
+        request: ConsumerGroupHeartbeatRequest,
+        now: Now,
+        out: &mut Vec<Effect<GroupResponse>>,
+    ) {
+        let version = context.api_version;
+        let assignors = &self.config.consumer.assignors;
+        if let Err((code, why)) = check_consumer_heartbeat(&request, version, assignors) {
+            let response = consumer_heartbeat_error(code, Some(why)).into();
+            return out.push(Effect::Reply { token, response });
+        }
+        let waiting = Waiting::Whole {
+            token,
+            version,
+            held: Held::Nothing,
+        };
+        let shard = self.partition_for(&request.group_id);
+        let request = ShardRequest::ConsumerHeartbeat(context, Box::new(request));
+        self.ask(shard, waiting, request, now, out);
     }
 
     fn join_refusal(&self, request: &JoinGroupRequest) -> Option<ErrorCode> {

@@ -3,7 +3,8 @@
 //! `__consumer_offsets`. It appends nothing itself, knows no topic but by what it is told, and reads no clock.
 //!
 //! Start at [`GroupCoordinator`]; one partition's state machine is [`GroupShard`], driven by `coordinator`.
-//! One folder a kind of group: [`classic`] is served; the others are kept in [`other`] until they get theirs.
+//! One folder a kind of group: [`classic`] and [`consumer`] are served; the others are kept in [`other`] until they get
+//! theirs.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -11,6 +12,7 @@ mod admission;
 mod api;
 pub mod classic;
 mod config;
+pub mod consumer;
 mod coordinator;
 mod offsets;
 pub mod other;
@@ -19,7 +21,7 @@ mod request;
 mod shard;
 
 pub use api::{GroupRequest, GroupResponse, Topics};
-pub use config::GroupConfig;
+pub use config::{ConsumerGroupConfig, ConsumerGroupSettings, GroupConfig};
 pub use coordinator::GroupCoordinator;
 /// What the owner of a [`GroupCoordinator`] deals in.
 pub use milena_coordinator::{
@@ -28,6 +30,6 @@ pub use milena_coordinator::{
 };
 pub use offsets::delete::DeletedTopic;
 pub use offsets::{CommittedOffset, OffsetKey, OffsetTable};
-pub use record::GroupRecord;
+pub use record::{ConsumerRecord, GroupRecord};
 pub use request::{RequestContext, ShardRequest, ShardResponse};
 pub use shard::{Committed, Group, GroupShard};

@@ -11,6 +11,8 @@ use milena_protocol::{
 
 use crate::offsets::OffsetKey;
 
+pub use crate::consumer::record::ConsumerRecord;
+
 /// Version of `GroupMetadataValue` that is written.
 const GROUP_METADATA_VERSION: i16 = 3;
 /// Version of `OffsetCommitValue` that is written.
@@ -31,7 +33,9 @@ pub enum GroupRecord {
         group: Str,
         value: Option<GroupMetadataValue>,
     },
-    /// A record of a group kind that is kept, not served: KIP-848, share and streams groups.
+    /// A part of a consumer group (KIP-848), or its end.
+    Consumer { group: Str, record: ConsumerRecord },
+    /// A record of a group kind that is kept, not served: share and streams groups.
     Other {
         group: Str,
         /// The kind, as in the key's first two bytes.
@@ -76,6 +80,7 @@ impl GroupRecord {
                 let key = GroupCoordinatorKey::GroupMetadata(GroupMetadataKey { group });
                 (key.encode()?, value.as_ref().map(encode).transpose()?)
             }
+            GroupRecord::Consumer { group, record } => return record.encode(group),
             GroupRecord::Other { key, value, .. } => (key.clone(), value.clone()),
         };
         Ok(KeyValue { key, value })
@@ -114,7 +119,10 @@ impl GroupRecord {
                 let Some(group) = group_of(&other) else {
                     return Ok(None);
                 };
-                parse(type_id).map_err(said)?;
+                let parsed = parse(type_id).map_err(said)?.map(|(value, _)| value);
+                if let Some((group, record)) = ConsumerRecord::parsed(&other, parsed) {
+                    return Ok(Some(GroupRecord::Consumer { group, record }));
+                }
                 GroupRecord::Other {
                     group: group.detached(),
                     type_id,

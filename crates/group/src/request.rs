@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use milena_base::ErrorCode;
 use milena_coordinator::Producer;
+use milena_protocol::consumer_group_describe_response;
 use milena_protocol::delete_groups_response::DeletableGroupResult;
 use milena_protocol::describe_groups_response::DescribedGroup;
 use milena_protocol::leave_group_response::MemberResponse;
@@ -11,9 +12,10 @@ use milena_protocol::list_groups_response::ListedGroup;
 use milena_protocol::offset_fetch_request::OffsetFetchRequestGroup;
 use milena_protocol::offset_fetch_response::OffsetFetchResponseGroup;
 use milena_protocol::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetDeleteRequest, OffsetDeleteResponse, Str, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
+    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    ListGroupsRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, Str, SyncGroupRequest, SyncGroupResponse,
 };
 
 use crate::offsets::commit::commit_error;
@@ -44,8 +46,12 @@ pub enum ShardRequest {
     OffsetDelete(OffsetDeleteRequest),
     List(Arc<ListGroupsRequest>),
     Describe(i16, Str),
+    ConsumerHeartbeat(RequestContext, Box<ConsumerGroupHeartbeatRequest>),
+    ConsumerDescribe(Str),
     Delete(Str),
     TopicsDeleted(Arc<[DeletedTopic]>),
+    /// Topics that were created, deleted, or have more partitions; whether any was created.
+    TopicsChanged(Arc<[Str]>, bool),
 }
 
 /// The answer to the [`ShardRequest`] of the same name.
@@ -60,6 +66,8 @@ pub enum ShardResponse {
     OffsetDelete(OffsetDeleteResponse),
     List(Result<Vec<ListedGroup>, ErrorCode>),
     Describe(DescribedGroup),
+    ConsumerHeartbeat(ConsumerGroupHeartbeatResponse),
+    ConsumerDescribe(consumer_group_describe_response::DescribedGroup),
     Delete(DeletableGroupResult),
     Done,
     /// A transaction ended in the partition, or could not.
@@ -106,12 +114,18 @@ impl ShardRequest {
             ShardRequest::Describe(_, group_id) => {
                 ShardResponse::Describe(describe_error(group_id, error))
             }
+            ShardRequest::ConsumerHeartbeat(..) => {
+                ShardResponse::ConsumerHeartbeat(consumer_heartbeat_error(error, None))
+            }
+            ShardRequest::ConsumerDescribe(group_id) => {
+                ShardResponse::ConsumerDescribe(consumer_describe_error(group_id, error))
+            }
             ShardRequest::Delete(group_id) => ShardResponse::Delete(DeletableGroupResult {
                 group_id,
                 error_code: error.code(),
                 ..Default::default()
             }),
-            ShardRequest::TopicsDeleted(_) => ShardResponse::Done,
+            ShardRequest::TopicsDeleted(_) | ShardRequest::TopicsChanged(..) => ShardResponse::Done,
         }
     }
 }
@@ -145,6 +159,13 @@ impl ShardResponse {
             ShardResponse::List(_) => ShardResponse::List(Err(visible(error))),
             ShardResponse::Describe(group) => {
                 ShardResponse::Describe(describe_error(group.group_id, visible(error)))
+            }
+            ShardResponse::ConsumerHeartbeat(_) => {
+                ShardResponse::ConsumerHeartbeat(consumer_heartbeat_error(visible(error), None))
+            }
+            ShardResponse::ConsumerDescribe(group) => {
+                let error = visible(error);
+                ShardResponse::ConsumerDescribe(consumer_describe_error(group.group_id, error))
             }
             ShardResponse::Delete(result) => ShardResponse::Delete(DeletableGroupResult {
                 error_code: code,
@@ -223,6 +244,28 @@ pub(crate) fn leave_error(request: &LeaveGroupRequest, error: ErrorCode) -> Leav
 
 pub(crate) fn describe_error(group_id: Str, error: ErrorCode) -> DescribedGroup {
     DescribedGroup {
+        group_id,
+        error_code: error.code(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn consumer_heartbeat_error(
+    error: ErrorCode,
+    message: Option<String>,
+) -> ConsumerGroupHeartbeatResponse {
+    ConsumerGroupHeartbeatResponse {
+        error_code: error.code(),
+        error_message: message.map(Str::from),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn consumer_describe_error(
+    group_id: Str,
+    error: ErrorCode,
+) -> consumer_group_describe_response::DescribedGroup {
+    consumer_group_describe_response::DescribedGroup {
         group_id,
         error_code: error.code(),
         ..Default::default()

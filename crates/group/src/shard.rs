@@ -1,27 +1,31 @@
 //! One partition of `__consumer_offsets`: its groups and their offsets, behind the runtime's trait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use milena_base::{ErrorCode, Instant, Now, Offset, Prng};
 use milena_coordinator::{KeyValue, Shard, Token, Turn, Write};
 use milena_protocol::{GroupMetadataValue, Str};
 
+use crate::api::Topics;
 use crate::classic::{ClassicGroup, StaticReplaced};
 use crate::config::GroupConfig;
+use crate::consumer::ConsumerGroup;
+use crate::consumer::watch::Watch;
 use crate::offsets::expire::ExpiresSince;
 use crate::offsets::{OffsetTable, Offsets};
 use crate::other::{OtherGroup, OtherKind};
-use crate::record::GroupRecord;
+use crate::record::{ConsumerRecord, GroupRecord};
 use crate::request::{ShardRequest, ShardResponse, join_error, visible};
 
 /// A group of any kind.
 #[derive(Clone, Debug)]
 pub enum Group {
     Classic(Box<ClassicGroup>),
+    Consumer(Arc<ConsumerGroup>),
     Other(OtherGroup),
 }
 
@@ -29,6 +33,7 @@ impl Group {
     pub(crate) fn is_subscribed_to(&self, topic: &Str) -> bool {
         match self {
             Group::Classic(group) => group.is_subscribed_to(topic),
+            Group::Consumer(group) => group.is_subscribed_to(topic),
             // What its members want is not looked into, so all of it is kept.
             Group::Other(group) => !group.is_empty(),
         }
@@ -37,6 +42,8 @@ impl Group {
     pub(crate) fn offsets_expire_since(&self) -> Option<ExpiresSince> {
         match self {
             Group::Classic(group) => group.offsets_expire_since(),
+            // What members subscribe to is asked apart.
+            Group::Consumer(_) => Some(ExpiresSince::Commit),
             Group::Other(group) => group.may_be_replaced().then_some(ExpiresSince::Commit),
         }
     }
@@ -45,6 +52,7 @@ impl Group {
     pub(crate) fn may_be_forgotten(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_empty() && group.pending_join.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
             Group::Other(group) => group.may_be_replaced(),
         }
     }
@@ -53,6 +61,7 @@ impl Group {
     pub(crate) fn tombstones(&self, id: &Str, records: &mut Vec<GroupRecord>) {
         match self {
             Group::Classic(_) => records.push(GroupRecord::classic_tombstone(id)),
+            Group::Consumer(group) => group.tombstones(None, records),
             Group::Other(group) => group.tombstones(id, records),
         }
     }
@@ -67,6 +76,8 @@ pub enum Timer {
     Join(Str),
     /// The end of the time to ask for the assignment.
     Sync(Str),
+    /// The time of a consumer group's member to give back what it is not to have.
+    Rebalance(Str, Str),
     /// The next look at what has expired.
     Expire,
 }
@@ -78,7 +89,7 @@ pub enum After {
     Created {
         group: Str,
         token: Token,
-        replaced: Option<OtherGroup>,
+        replaced: Option<Group>,
     },
     /// A leader's assignment.
     Assigned {
@@ -88,6 +99,8 @@ pub enum After {
     },
     /// The last member left.
     Emptied { group: Str },
+    /// What a group's regular expressions stand for is to be looked at.
+    Resolve { group: Str, regexes: BTreeSet<Str> },
     /// A static member has a new id.
     #[doc(hidden)]
     StaticReplaced(Box<StaticReplacedOpaque>),
@@ -102,25 +115,41 @@ pub struct StaticReplacedOpaque(pub(crate) StaticReplaced);
 pub struct Committed {
     /// Ids of the groups that are committed. What happens in a group is soft state, and read as it is now.
     pub groups: OrdSet<Str>,
+    /// Consumer groups, all of which is replicated.
+    pub consumers: OrdMap<Str, Arc<ConsumerGroup>>,
     pub offsets: OffsetTable,
 }
 
-/// One partition's groups. Invariant: `known` holds the keys of `groups`.
-#[derive(Debug)]
+/// One partition's groups. Invariant: `known` holds the keys of `groups`, `consumers` the consumer groups among them.
 pub struct GroupShard {
     pub(crate) config: Arc<GroupConfig>,
+    pub(crate) topics: Arc<dyn Topics + Send + Sync>,
     pub(crate) groups: BTreeMap<Str, Group>,
     known: OrdSet<Str>,
+    consumers: OrdMap<Str, Arc<ConsumerGroup>>,
     pub(crate) offsets: Offsets,
+    pub(crate) watch: Watch,
+}
+
+impl std::fmt::Debug for GroupShard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupShard")
+            .field("groups", &self.groups)
+            .field("offsets", &self.offsets)
+            .finish_non_exhaustive()
+    }
 }
 
 impl GroupShard {
-    pub fn new(config: Arc<GroupConfig>) -> GroupShard {
+    pub fn new(config: Arc<GroupConfig>, topics: Arc<dyn Topics + Send + Sync>) -> GroupShard {
         GroupShard {
             config,
+            topics,
             groups: BTreeMap::new(),
             known: OrdSet::new(),
+            consumers: OrdMap::new(),
             offsets: Offsets::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -136,19 +165,28 @@ impl GroupShard {
 
     pub(crate) fn insert_group(&mut self, id: Str, group: Group) {
         self.known.insert(id.clone());
+        match &group {
+            Group::Consumer(group) => _ = self.consumers.insert(id.clone(), group.clone()),
+            _ => _ = self.consumers.remove(&id),
+        }
         self.groups.insert(id, group);
     }
 
     pub(crate) fn remove_group(&mut self, id: &Str) -> Option<Group> {
         self.known.remove(id);
+        self.consumers.remove(id);
         self.groups.remove(id)
     }
 
     pub(crate) fn classic_mut(&mut self, id: &Str) -> Option<&mut ClassicGroup> {
         match self.groups.get_mut(id)? {
             Group::Classic(group) => Some(group),
-            Group::Other(_) => None,
+            Group::Consumer(_) | Group::Other(_) => None,
         }
+    }
+
+    fn is_consumer(&self, id: &Str) -> bool {
+        matches!(self.groups.get(id), Some(Group::Consumer(_)))
     }
 
     pub(crate) fn reschedule_session(&self, id: &Str, member_id: &Str, turn: &mut Turn<'_, Self>) {
@@ -170,6 +208,23 @@ impl GroupShard {
                     self.remove_group(&id);
                 }
             }
+        }
+    }
+
+    /// The records of one kind of group end nothing of another: after a change of kind they may come late.
+    fn replay_consumer(&mut self, id: Str, record: ConsumerRecord) {
+        let mut group = match self.groups.get(&id) {
+            Some(Group::Consumer(group)) => group.clone(),
+            _ if record.is_tombstone() => return,
+            _ => Arc::new(ConsumerGroup::new(id.clone())),
+        };
+        // The maps are given up first, so that the group is changed in its place where nobody else holds it.
+        self.groups.remove(&id);
+        self.consumers.remove(&id);
+        let stays = Arc::make_mut(&mut group).replay(record);
+        match stays {
+            true => self.insert_group(id, Group::Consumer(group)),
+            false => _ = self.remove_group(&id),
         }
     }
 
@@ -195,7 +250,7 @@ impl GroupShard {
         &mut self,
         id: &Str,
         token: Token,
-        replaced: Option<OtherGroup>,
+        replaced: Option<Group>,
         error: ErrorCode,
         turn: &mut Turn<'_, Self>,
     ) {
@@ -220,7 +275,7 @@ impl GroupShard {
         turn.cancel(&Timer::Join(id.clone()));
         self.remove_group(id);
         if let Some(replaced) = replaced {
-            self.insert_group(id.clone(), Group::Other(replaced));
+            self.insert_group(id.clone(), replaced);
         }
     }
 }
@@ -264,14 +319,31 @@ impl Shard for GroupShard {
                 turn.reply(token, ShardResponse::Describe(described));
                 None
             }
+            ShardRequest::ConsumerHeartbeat(context, request) => {
+                self.consumer_heartbeat(token, &context, &request, turn)
+            }
+            ShardRequest::ConsumerDescribe(id) => {
+                let described = self.describe_consumer(id, turn.committed);
+                turn.reply(token, ShardResponse::ConsumerDescribe(described));
+                None
+            }
             ShardRequest::Delete(id) => Some(self.delete_group(token, id)),
             ShardRequest::TopicsDeleted(topics) => Some(self.topics_deleted(token, &topics)),
+            ShardRequest::TopicsChanged(names, created) => {
+                self.topics_changed(&names, created);
+                turn.reply(token, ShardResponse::Done);
+                None
+            }
         }
     }
 
     fn timer(&mut self, timer: Timer, turn: &mut Turn<'_, Self>) -> Option<Write<Self>> {
         let config = self.config.clone();
         match timer {
+            Timer::Session(id, member_id) if self.is_consumer(&id) => {
+                self.member_timer(&id, &member_id, "its session timed out", turn)
+            }
+            Timer::Rebalance(id, member_id) => self.rebalance_timer(&id, &member_id, turn),
             Timer::Session(id, member_id) => self
                 .classic_mut(&id)?
                 .session_timer(&member_id, &config, turn),
@@ -309,6 +381,9 @@ impl Shard for GroupShard {
                 let group = self.classic_mut(&group)?;
                 group.assigned(generation, &assignment, result, &config, turn)
             }
+            After::Resolve { group, regexes } => {
+                self.resolve_regexes(&group, &regexes, result, turn)
+            }
             After::StaticReplaced(change) => {
                 let group = self.classic_mut(&change.0.group)?;
                 group.static_replaced(change.0, result, turn);
@@ -335,6 +410,7 @@ impl Shard for GroupShard {
                 self.offsets.replay(offset, producer_id, key, value);
             }
             GroupRecord::Classic { group, value } => self.replay_classic(group, value),
+            GroupRecord::Consumer { group, record } => self.replay_consumer(group, record),
             GroupRecord::Other {
                 group,
                 type_id,
@@ -352,6 +428,10 @@ impl Shard for GroupShard {
         self.schedule_expiry(turn);
         let config = self.config.clone();
         let members_max = usize::try_from(config.members_max).unwrap_or(0);
+        self.watch.begin(self.topics.version());
+        for group in self.consumers.values() {
+            self.load_consumer(group, turn);
+        }
         for group in self.groups.values_mut() {
             let Group::Classic(group) = group else {
                 continue;
@@ -390,6 +470,7 @@ impl Shard for GroupShard {
     fn snapshot(&self) -> Committed {
         Committed {
             groups: self.known.clone(),
+            consumers: self.consumers.clone(),
             offsets: self.offsets.table.clone(),
         }
     }

@@ -61,7 +61,7 @@ fn next<E>(edge: &Edge, events: &Receiver<E>, deadline: Instant) -> Option<Optio
     }
 }
 
-/// Answers parked requests whose time has come. Woken only when a new deadline is the earliest.
+/// Answers parked requests whose time has come. Woken only for a deadline before its next look.
 pub fn waiters(edge: Arc<Edge>, woken: Receiver<bool>) -> JoinHandle<()> {
     spawn("waiters", move || {
         let mut out = Outbox::default();

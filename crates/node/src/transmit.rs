@@ -17,6 +17,10 @@ const GATHER_PARTS_MAX: usize = 16;
 /// One `sendfile` call moves at most this much, so that one connection does not hold a worker for long.
 const SENDFILE_BYTES_MAX: u32 = 1024 * 1024;
 
+/// A slice that is smaller is taken to be in the page cache: whoever looked for its first batch read there, and the
+/// system read on.
+const COLD_BYTES_MIN: u32 = 16 * 1024;
+
 /// How far a write came.
 pub enum Sent {
     All,
@@ -63,7 +67,7 @@ impl Transmit {
                     if self.warm == 0 {
                         let head = slice.head(SENDFILE_BYTES_MAX);
                         self.warm = head.length as usize;
-                        if !head.is_cached() {
+                        if head.length >= COLD_BYTES_MIN && !head.is_cached() {
                             return Ok(Sent::Cold(head));
                         }
                     }

@@ -16,6 +16,7 @@ const NEEDED: &[(&str, &str)] = &[
 pub fn run(arguments: &[String]) -> Result<(), String> {
     match arguments.split_first() {
         Some((first, rest)) if first == "--micro" => micro(rest),
+        Some((first, rest)) if first == "--soak" => beside("bench/soak", rest),
         _ => compare(arguments),
     }
 }
@@ -37,6 +38,11 @@ fn compare(arguments: &[String]) -> Result<(), String> {
     {
         return Err(format!("bench needs {program} on the path"));
     }
+    beside("bench/compare", arguments)
+}
+
+/// Runs a script on the binary as users build it.
+fn beside(script: &str, arguments: &[String]) -> Result<(), String> {
     let root = files::root();
     let built = Command::new("cargo")
         .args(["build", "--release", "--package", "milena"])
@@ -44,12 +50,12 @@ fn compare(arguments: &[String]) -> Result<(), String> {
         .status();
     succeeded("cargo build --release", built)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| root.join("target").into());
-    let compared = Command::new(root.join("bench/compare"))
+    let status = Command::new(root.join(script))
         .args(arguments)
         .env("MILENA_BIN", root.join(target).join("release/milena"))
         .current_dir(&root)
         .status();
-    succeeded("bench/compare", compared)
+    succeeded(script, status)
 }
 
 fn answers(program: &str, flag: &str) -> bool {

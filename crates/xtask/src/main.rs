@@ -32,7 +32,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ),
     (
         "bench",
-        "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help); --micro [FILTER]  what its parts cost",
+        "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help); --micro [FILTER]  what its parts cost; --soak  whether anything drifts",
         bench::run,
     ),
     (

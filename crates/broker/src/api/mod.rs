@@ -86,10 +86,7 @@ pub(crate) fn all() -> impl Iterator<Item = ApiKey> {
 
 /// The answer comes from the groups' mailbox.
 fn to_groups(ctx: &Ctx, request: GroupRequest, out: &mut Outbox) -> Reply {
-    out.post(GroupsEvent::Request {
-        ctx: Box::new(ctx.clone()),
-        request,
-    });
+    out.post(GroupsEvent::Request(Box::new((ctx.clone(), request))));
     Reply::Parked
 }
 
@@ -221,6 +218,8 @@ apis! {
         ListGroups;
         DeleteGroups;
         OffsetDelete;
+        ConsumerGroupHeartbeat;
+        ConsumerGroupDescribe;
     }
     transactions {
         AddPartitionsToTxn;

@@ -2,7 +2,9 @@
 
 use milena_base::ErrorCode;
 use milena_coordinator::Token;
-use milena_protocol::{DeleteGroupsResponse, DescribeGroupsResponse, ListGroupsResponse};
+use milena_protocol::{
+    ConsumerGroupDescribeResponse, DeleteGroupsResponse, DescribeGroupsResponse, ListGroupsResponse,
+};
 
 use crate::api::offset_fetch::{self, HeldTopics};
 use crate::api::{GroupResponse, Topics};
@@ -13,6 +15,7 @@ use crate::request::ShardResponse;
 pub(crate) enum Kind {
     List,
     Describe,
+    ConsumerDescribe,
     Delete,
     Fetch(Vec<HeldTopics>),
 }
@@ -59,6 +62,16 @@ impl Gather {
                     _ => None,
                 });
                 GroupResponse::DescribeGroups(DescribeGroupsResponse {
+                    groups: groups.collect(),
+                    ..Default::default()
+                })
+            }
+            Kind::ConsumerDescribe => {
+                let groups = parts.filter_map(|part| match part {
+                    ShardResponse::ConsumerDescribe(group) => Some(group),
+                    _ => None,
+                });
+                GroupResponse::ConsumerGroupDescribe(ConsumerGroupDescribeResponse {
                     groups: groups.collect(),
                     ..Default::default()
                 })

@@ -1,6 +1,7 @@
 //! Requests as clients send them: whole, in any version, for any number of groups. Here they are checked, cut into
 //! questions for single shards, and the answers are put together again in the client's version.
 
+mod consumer_heartbeat;
 mod gather;
 mod offset_commit;
 mod offset_delete;
@@ -8,6 +9,7 @@ mod offset_fetch;
 mod shape;
 mod txn_offset_commit;
 
+pub(crate) use consumer_heartbeat::check as check_consumer_heartbeat;
 pub(crate) use gather::{Gather, Kind};
 pub(crate) use offset_commit::split as split_offset_commit;
 pub(crate) use offset_delete::split as split_offset_delete;
@@ -17,13 +19,16 @@ pub(crate) use txn_offset_commit::request as plain_offset_commit;
 
 use milena_base::{ErrorCode, Uuid};
 use milena_protocol::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, Str, SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest,
-    TxnOffsetCommitResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, HeartbeatRequest, HeartbeatResponse,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, Str, SyncGroupRequest,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
+
+use crate::config::ConsumerGroupSettings;
 
 /// What the cluster knows of topics now: a view of the metadata image.
 pub trait Topics {
@@ -33,6 +38,16 @@ pub trait Topics {
     fn id(&self, name: &str) -> Option<Uuid>;
     /// Whether the topic exists and has the partition.
     fn has_partition(&self, name: &str, partition: i32) -> bool;
+    /// The number of partitions of a topic that exists.
+    fn partitions(&self, name: &str) -> Option<i32>;
+    /// For each partition of a topic that exists: the racks of its replicas, sorted.
+    fn racks(&self, name: &str) -> Option<Vec<Vec<Str>>>;
+    /// The names of all topics, ascending.
+    fn names(&self) -> Vec<Str>;
+    /// Which metadata this is: the offset of its last record.
+    fn version(&self) -> i64;
+    /// What a consumer group has of its own configs; `None`: nothing.
+    fn consumer_settings(&self, group_id: &str) -> Option<ConsumerGroupSettings>;
 }
 
 /// A request about groups.
@@ -48,6 +63,8 @@ pub enum GroupRequest {
     ListGroups(ListGroupsRequest),
     DescribeGroups(DescribeGroupsRequest),
     DeleteGroups(DeleteGroupsRequest),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
     TxnOffsetCommit(TxnOffsetCommitRequest),
 }
 
@@ -64,6 +81,8 @@ pub enum GroupResponse {
     ListGroups(ListGroupsResponse),
     DescribeGroups(DescribeGroupsResponse),
     DeleteGroups(DeleteGroupsResponse),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
+    ConsumerGroupDescribe(ConsumerGroupDescribeResponse),
     TxnOffsetCommit(TxnOffsetCommitResponse),
     /// To [`crate::GroupCoordinator::end_transaction`]; NONE where the marker is written.
     TransactionEnded(ErrorCode),
@@ -95,5 +114,7 @@ conversions! {
     ListGroups ListGroupsRequest ListGroupsResponse;
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
     DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
     TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse;
 }

@@ -27,6 +27,7 @@ pub(crate) fn shape(response: ShardResponse, version: i16, held: Held) -> Option
         (ShardResponse::Join(response), _) => join(response, version).into(),
         (ShardResponse::Sync(response), _) => response.into(),
         (ShardResponse::Heartbeat(response), _) => response.into(),
+        (ShardResponse::ConsumerHeartbeat(response), _) => response.into(),
         (ShardResponse::Leave(response), _) => leave(response, version).into(),
         (ShardResponse::Commit(mut response), Held::TxnCommit(refused)) => {
             response.topics = offset_commit::merge(refused, response.topics);
@@ -50,6 +51,7 @@ pub(crate) fn shape(response: ShardResponse, version: i16, held: Held) -> Option
             ShardResponse::Fetch(_)
             | ShardResponse::List(_)
             | ShardResponse::Describe(_)
+            | ShardResponse::ConsumerDescribe(_)
             | ShardResponse::Delete(_)
             | ShardResponse::Done
             | ShardResponse::Ended(_),

@@ -1,6 +1,6 @@
 //! OffsetCommit and TxnOffsetCommit. v7: group instance id. v9: GROUP_ID_NOT_FOUND for an unknown group. v10: topics by id.
 
-use milena_base::{ErrorCode, Now};
+use milena_base::{ErrorCode, Now, Uuid};
 use milena_coordinator::{Producer, Token, Turn, Write};
 use milena_protocol::offset_commit_request::OffsetCommitRequestPartition;
 use milena_protocol::offset_commit_response::{
@@ -8,6 +8,7 @@ use milena_protocol::offset_commit_response::{
 };
 use milena_protocol::{OffsetCommitRequest, OffsetCommitResponse, OffsetCommitValue};
 
+use crate::consumer::ConsumerGroup;
 use crate::offsets::OffsetKey;
 use crate::record::GroupRecord;
 use crate::request::ShardResponse;
@@ -100,6 +101,34 @@ impl GroupShard {
         (records, response)
     }
 
+    /// Whether a consumer group takes all these offsets from this member.
+    fn admit_to_consumer_group(
+        &self,
+        group: &ConsumerGroup,
+        request: &OffsetCommitRequest,
+        version: Option<i16>,
+    ) -> Result<(), ErrorCode> {
+        let committer = group.validate_offset_commit(
+            &request.member_id,
+            request.group_instance_id.as_ref(),
+            request.generation_id_or_member_epoch,
+            version,
+        )?;
+        for topic in &request.topics {
+            let taken = topic
+                .partitions
+                .iter()
+                .filter(|p| !self.metadata_too_large(p));
+            // Requests before v10, and those in transactions, name topics alone.
+            let known = Some(topic.topic_id).filter(|id| *id != Uuid::ZERO);
+            let id = known.or_else(|| self.topics.id(&topic.name));
+            for partition in taken {
+                committer.check(id.unwrap_or(Uuid::ZERO), partition.partition_index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the group takes offsets from this member; a good commit counts as a heartbeat.
     fn admit_commit(
         &mut self,
@@ -114,6 +143,9 @@ impl GroupShard {
             None if version >= GROUP_ID_NOT_FOUND_FROM => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
             Some(Group::Other(group)) => group.validate_offset_commit(generation),
+            Some(Group::Consumer(group)) => {
+                self.admit_to_consumer_group(group, request, Some(version))
+            }
             Some(Group::Classic(group)) => {
                 let instance = request.group_instance_id.as_ref();
                 group.validate_offset_commit(&request.member_id, instance, generation)?;
@@ -136,6 +168,7 @@ impl GroupShard {
                 let instance = request.group_instance_id.as_ref();
                 group.validate_transactional_commit(&request.member_id, instance, generation)
             }
+            Some(Group::Consumer(group)) => self.admit_to_consumer_group(group, request, None),
         }
     }
 

@@ -20,6 +20,27 @@ struct View<'a> {
 }
 
 impl GroupShard {
+    /// Members are known as the offsets are read: from the newest state where that has to be stable.
+    fn admit_fetch(
+        &self,
+        request: &OffsetFetchRequestGroup,
+        require_stable: bool,
+        turn: &Turn<'_, GroupShard>,
+    ) -> Result<(), ErrorCode> {
+        let id = &request.group_id;
+        let (member_id, epoch) = (request.member_id.as_ref(), request.member_epoch);
+        match self.groups.get(id) {
+            Some(Group::Other(group)) => group.validate_offset_fetch(request),
+            Some(Group::Consumer(group)) if require_stable => {
+                group.validate_offset_fetch(member_id, epoch)
+            }
+            _ => match turn.committed.consumers.get(id) {
+                Some(group) => group.validate_offset_fetch(member_id, epoch),
+                None => Ok(()),
+            },
+        }
+    }
+
     /// With `require_stable` the answer is made of the newest state and waits until that is committed.
     pub(crate) fn fetch_offsets(
         &mut self,
@@ -28,9 +49,7 @@ impl GroupShard {
         require_stable: bool,
         turn: &mut Turn<'_, GroupShard>,
     ) -> Option<Write<GroupShard>> {
-        if let Some(Group::Other(group)) = self.groups.get(&request.group_id)
-            && let Err(error) = group.validate_offset_fetch(&request)
-        {
+        if let Err(error) = self.admit_fetch(&request, require_stable, turn) {
             let answer = fetch_error(request.group_id, error);
             turn.reply(token, ShardResponse::Fetch(answer));
             return None;

@@ -1,5 +1,4 @@
-//! Groups of the kinds that are not served yet: consumer groups of KIP-848, share groups and streams groups that an
-//! Apache Kafka broker wrote. Their records are kept as they are, they are listed under their kind, keep their
+//! Groups of the kinds that are not served yet: share groups and streams groups that an Apache Kafka broker wrote. Their records are kept as they are, they are listed under their kind, keep their
 //! committed offsets, and nobody takes their id while they have members. When a kind gets a folder of its own, its
 //! groups leave this one.
 
@@ -12,10 +11,9 @@ use milena_protocol::offset_fetch_request::OffsetFetchRequestGroup;
 use crate::record::GroupRecord;
 use milena_protocol::Str;
 
-/// Kafka's `GroupType`, without the classic one.
+/// Kafka's `GroupType`, without those that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherKind {
-    Consumer,
     Share,
     Streams,
 }
@@ -24,7 +22,6 @@ impl OtherKind {
     /// The kind whose records have this type, as in the first two bytes of a key.
     pub(crate) fn of_record(type_id: i16) -> OtherKind {
         match type_id {
-            3..=8 | 16 => OtherKind::Consumer,
             9..=15 => OtherKind::Share,
             _ => OtherKind::Streams,
         }
@@ -33,7 +30,6 @@ impl OtherKind {
     /// As in ListGroups.
     pub fn name(self) -> &'static str {
         match self {
-            OtherKind::Consumer => "Consumer",
             OtherKind::Share => "Share",
             OtherKind::Streams => "Streams",
         }
@@ -42,7 +38,6 @@ impl OtherKind {
     /// As in ListGroups.
     pub fn protocol_type(self) -> &'static str {
         match self {
-            OtherKind::Consumer => "consumer",
             OtherKind::Share => "share",
             OtherKind::Streams => "streams",
         }
@@ -50,7 +45,6 @@ impl OtherKind {
 
     fn member_record(self) -> i16 {
         match self {
-            OtherKind::Consumer => 5,
             OtherKind::Share => 10,
             OtherKind::Streams => 19,
         }
@@ -58,7 +52,6 @@ impl OtherKind {
 
     fn group_record(self) -> i16 {
         match self {
-            OtherKind::Consumer => 3,
             OtherKind::Share => 11,
             OtherKind::Streams => 17,
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use milena_base::{Prng, Uuid};
 use milena_group::GroupResponse;
 use milena_group::{GroupConfig, GroupRequest, KeyValue, Payload};
+use milena_protocol::consumer_group_heartbeat_request::TopicPartitions;
 use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::offset_commit_request::{
@@ -15,9 +16,10 @@ use milena_protocol::offset_delete_request::{
 use milena_protocol::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use milena_protocol::sync_group_request::SyncGroupRequestAssignment;
 use milena_protocol::{
-    DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, Message, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, Str, SyncGroupRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest,
+    DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, Message, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
+    SyncGroupRequest,
 };
 use milena_testkit::{Arbitrary, for_each_seed};
 
@@ -75,6 +77,8 @@ fn encode_answers(version: i16, seen: Vec<Seen>) -> usize {
             GroupResponse::ListGroups(r) => r.to_bytes(version),
             GroupResponse::DescribeGroups(r) => r.to_bytes(version),
             GroupResponse::DeleteGroups(r) => r.to_bytes(version),
+            GroupResponse::ConsumerGroupHeartbeat(r) => r.to_bytes(version),
+            GroupResponse::ConsumerGroupDescribe(r) => r.to_bytes(version),
             GroupResponse::TxnOffsetCommit(r) => r.to_bytes(version),
             GroupResponse::TransactionEnded(_) => return 0,
         };
@@ -92,8 +96,14 @@ struct Nonsense<'a> {
 impl Nonsense<'_> {
     fn learn(&mut self, seen: &[Seen]) {
         for seen in seen {
-            if let Seen::Reply(_, GroupResponse::JoinGroup(response)) = seen {
-                self.members.push(response.member_id.clone());
+            match seen {
+                Seen::Reply(_, GroupResponse::JoinGroup(response)) => {
+                    self.members.push(response.member_id.clone());
+                }
+                Seen::Reply(_, GroupResponse::ConsumerGroupHeartbeat(response)) => {
+                    self.members.extend(response.member_id.clone());
+                }
+                _ => {}
             }
         }
     }
@@ -135,7 +145,7 @@ impl Nonsense<'_> {
     }
 
     fn request(&mut self) -> (i16, GroupRequest) {
-        match self.prng.below(12) {
+        match self.prng.below(17) {
             0..=2 => (self.version(0, 9), self.join().into()),
             3 => (self.version(0, 5), self.sync().into()),
             4 => (
@@ -166,19 +176,7 @@ impl Nonsense<'_> {
                 let version = self.version(1, 10);
                 (version, self.fetch(version).into())
             }
-            8 => (
-                0,
-                OffsetDeleteRequest {
-                    group_id: self.text(),
-                    topics: self.list(|n| OffsetDeleteRequestTopic {
-                        name: n.text(),
-                        partitions: n.list(|n| OffsetDeleteRequestPartition {
-                            partition_index: n.number(),
-                        }),
-                    }),
-                }
-                .into(),
-            ),
+            8 => (0, self.offset_delete().into()),
             9 => (
                 self.version(0, 5),
                 ListGroupsRequest {
@@ -195,6 +193,8 @@ impl Nonsense<'_> {
                 }
                 .into(),
             ),
+            11..=14 => (self.version(0, 1), self.consumer_heartbeat().into()),
+            15 => (self.version(0, 1), self.consumer_describe().into()),
             _ => (
                 self.version(0, 3),
                 DeleteGroupsRequest {
@@ -202,6 +202,53 @@ impl Nonsense<'_> {
                 }
                 .into(),
             ),
+        }
+    }
+
+    fn offset_delete(&mut self) -> OffsetDeleteRequest {
+        OffsetDeleteRequest {
+            group_id: self.text(),
+            topics: self.list(|n| OffsetDeleteRequestTopic {
+                name: n.text(),
+                partitions: n.list(|n| OffsetDeleteRequestPartition {
+                    partition_index: n.number(),
+                }),
+            }),
+        }
+    }
+
+    fn consumer_describe(&mut self) -> ConsumerGroupDescribeRequest {
+        ConsumerGroupDescribeRequest {
+            group_ids: self.list(Self::text),
+            include_authorized_operations: false,
+        }
+    }
+
+    fn consumer_heartbeat(&mut self) -> ConsumerGroupHeartbeatRequest {
+        let joins = self.prng.chance(1, 2);
+        let names = |n: &mut Self| match n.prng.chance(1, 2) {
+            true => "t".into(),
+            false => n.text(),
+        };
+        ConsumerGroupHeartbeatRequest {
+            group_id: self.text(),
+            member_id: self.member(),
+            member_epoch: if joins { 0 } else { self.number() },
+            instance_id: self.instance(),
+            rack_id: self.instance(),
+            rebalance_timeout_ms: self.number(),
+            subscribed_topic_names: self.prng.chance(1, 2).then(|| self.list(names)),
+            subscribed_topic_regex: self.prng.chance(1, 3).then(|| self.text()),
+            server_assignor: self.prng.chance(1, 4).then(|| "range".into()),
+            topic_partitions: match joins {
+                true => Some(Vec::new()),
+                false => self.prng.chance(1, 2).then(|| {
+                    self.list(|n| TopicPartitions {
+                        topic_id: Uuid::from_parts(0, n.prng.below(3)),
+                        partitions: n.list(Self::number),
+                    })
+                }),
+            },
         }
     }
 

@@ -37,7 +37,7 @@ fn a_directory_of_apache_kafka_is_served() {
 /// Decoding and encoding again gives Kafka's bytes, so what we write Kafka reads.
 #[test]
 fn records_have_apache_kafkas_bytes() {
-    let mut kinds = [0; 3];
+    let mut kinds = [0; 4];
     for record in segment() {
         let Payload::Data(data) = record.payload else {
             continue;
@@ -48,11 +48,12 @@ fn records_have_apache_kafkas_bytes() {
         kinds[match parsed {
             GroupRecord::Offset { .. } => 0,
             GroupRecord::Classic { .. } => 1,
-            GroupRecord::Other { .. } => 2,
+            GroupRecord::Consumer { .. } => 2,
+            GroupRecord::Other { .. } => 3,
         }] += 1;
         assert_eq!(GroupShard::encode(&parsed).unwrap(), data);
     }
-    assert_eq!(kinds, [9, 5, 12]);
+    assert_eq!(kinds, [9, 5, 5, 7]);
 }
 
 /// What our own coordinator appends comes back from its batches.

@@ -1,6 +1,7 @@
 //! The group coordinator from outside: transcripts, random conversations, records against their bytes.
 
 mod bad_input;
+mod consumer;
 mod foreign;
 mod model;
 mod print;

@@ -583,7 +583,7 @@ impl Run {
                 let members = group.member_ids().cloned().collect();
                 Some((group.state(), group.generation(), members))
             }
-            Group::Other(_) => panic!("nobody made a group of another kind"),
+            Group::Consumer(_) | Group::Other(_) => panic!("nobody made a group of another kind"),
         }
     }
 

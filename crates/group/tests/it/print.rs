@@ -8,6 +8,8 @@ use milena_base::ErrorCode;
 use milena_group::{GroupResponse, KeyValue};
 use milena_protocol::{GroupCoordinatorKey, GroupCoordinatorValue, Str};
 
+use crate::consumer;
+
 #[derive(Default)]
 pub struct Names {
     by_id: BTreeMap<String, String>,
@@ -84,7 +86,11 @@ impl Names {
                 }
                 line
             }
-            (key, value) => format!("{} {}", key.name(), value.map_or("tombstone", |_| "value")),
+            (key, value) => {
+                let known = consumer::record(self, &key, value.as_ref().map(|(v, _)| v));
+                let value = value.map_or("tombstone", |_| "value");
+                known.unwrap_or_else(|| format!("{} {value}", key.name()))
+            }
         }
     }
 
@@ -163,17 +169,7 @@ impl Names {
                 with_errors(&format!("OffsetDelete {}", code(r.error_code)), errors)
             }
             GroupResponse::OffsetFetch(r) => fetched(r),
-            GroupResponse::ListGroups(r) => {
-                let mut line = format!("ListGroups {}", code(r.error_code));
-                for g in &r.groups {
-                    let _ = write!(
-                        line,
-                        " [{} {:?} {} {}]",
-                        g.group_id, g.protocol_type, g.group_state, g.group_type
-                    );
-                }
-                line
-            }
+            GroupResponse::ListGroups(r) => listed(r),
             GroupResponse::DescribeGroups(r) => {
                 let mut line = "DescribeGroups".to_string();
                 for g in &r.groups {
@@ -203,6 +199,8 @@ impl Names {
                 }
                 line
             }
+            GroupResponse::ConsumerGroupHeartbeat(r) => consumer::heartbeat(self, r),
+            GroupResponse::ConsumerGroupDescribe(r) => consumer::described(self, r),
             GroupResponse::DeleteGroups(r) => {
                 let mut line = "DeleteGroups".to_string();
                 for g in &r.results {
@@ -212,6 +210,18 @@ impl Names {
             }
         }
     }
+}
+
+fn listed(r: &milena_protocol::ListGroupsResponse) -> String {
+    let mut line = format!("ListGroups {}", code(r.error_code));
+    for g in &r.groups {
+        let _ = write!(
+            line,
+            " [{} {:?} {} {}]",
+            g.group_id, g.protocol_type, g.group_state, g.group_type
+        );
+    }
+    line
 }
 
 fn fetched(r: &milena_protocol::OffsetFetchResponse) -> String {

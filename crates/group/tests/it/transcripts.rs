@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts`: each file is a conversation with one coordinator.
 
 use milena_base::{ErrorCode, Uuid};
-use milena_group::{GroupConfig, GroupRequest, Marker, Payload, Producer};
+use milena_group::{ConsumerGroupSettings, GroupConfig, GroupRequest, Marker, Payload, Producer};
 use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::offset_commit_request::{
@@ -25,6 +25,7 @@ use milena_protocol::{
 };
 use milena_testkit::{Command, check_each};
 
+use crate::consumer;
 use crate::print::Names;
 use crate::records;
 use crate::world::{Seen, World};
@@ -44,7 +45,7 @@ fn runtime() {
     check_each("runtime", player);
 }
 
-fn player() -> impl FnMut(&str) -> String {
+pub fn player() -> impl FnMut(&str) -> String {
     let mut player = Player {
         config: GroupConfig::default(),
         partitions: 1,
@@ -173,7 +174,16 @@ impl Player {
             "topic" => {
                 let (name, id): (String, u64) = (c.word(0), c.get("id"));
                 let partitions = c.find("partitions").unwrap_or(2);
-                self.world().topics.create(&name, id, partitions);
+                self.world().topic_changed(&name, id, partitions)
+            }
+            "group_config" => {
+                let group: String = c.find("group").unwrap_or("g".to_string());
+                let settings = ConsumerGroupSettings {
+                    session_timeout_ms: c.find("session").unwrap_or(45_000),
+                    heartbeat_interval_ms: c.find("heartbeat").unwrap_or(5_000),
+                    assignment_interval_ms: c.find("interval").unwrap_or(1_000),
+                };
+                self.world().topics.configure(&group, settings);
                 Vec::new()
             }
             "delete_topic" => {
@@ -222,6 +232,21 @@ impl Player {
         set("max_size", &mut config.members_max);
         set("initial_delay", &mut config.initial_rebalance_delay_ms);
         set("new_member_timeout", &mut config.new_member_join_timeout_ms);
+        set("consumer_max_size", &mut config.consumer.members_max);
+        set(
+            "consumer_session",
+            &mut config.consumer.defaults.session_timeout_ms,
+        );
+        set(
+            "interval",
+            &mut config.consumer.defaults.assignment_interval_ms,
+        );
+        if let Some(first) = c.find::<String>("assignors") {
+            let named = first
+                .split(',')
+                .filter_map(milena_group::consumer::assignor::Assignor::named);
+            config.consumer.assignors = named.collect();
+        }
         set("partitions", &mut self.partitions);
         if let Some(max) = c.find("metadata_max") {
             self.config.offset_metadata_max = max;
@@ -274,16 +299,7 @@ impl Player {
             ),
             "sync" => (
                 5,
-                SyncGroupRequest {
-                    group_id: group,
-                    generation_id: generation.unwrap_or(1),
-                    member_id,
-                    group_instance_id: instance,
-                    protocol_type: Some(c.find("type").unwrap_or("consumer".to_string()).into()),
-                    protocol_name: Some(c.find("protocol").unwrap_or("range".to_string()).into()),
-                    assignments: self.assignments(c),
-                }
-                .into(),
+                self.sync(c, group, member_id, instance, generation.unwrap_or(1)),
             ),
             "heartbeat" => (
                 4,
@@ -343,10 +359,32 @@ impl Player {
                 }
                 .into(),
             ),
+            "beat" => (1, consumer::beat(c, group, member_id, instance)),
+            "describe_consumer" => (1, consumer::describe(words(c))),
             "delete" => (3, delete(c)),
             other => panic!("nobody knows what {other:?} is"),
         };
         (c.find("v").unwrap_or(version), client, request)
+    }
+
+    fn sync(
+        &self,
+        c: &Command,
+        group_id: Str,
+        member_id: Str,
+        group_instance_id: Option<Str>,
+        generation_id: i32,
+    ) -> GroupRequest {
+        SyncGroupRequest {
+            group_id,
+            generation_id,
+            member_id,
+            group_instance_id,
+            protocol_type: Some(c.find("type").unwrap_or("consumer".to_string()).into()),
+            protocol_name: Some(c.find("protocol").unwrap_or("range".to_string()).into()),
+            assignments: self.assignments(c),
+        }
+        .into()
     }
 
     fn assignments(&self, c: &Command) -> Vec<SyncGroupRequestAssignment> {

@@ -1,29 +1,40 @@
 //! A coordinator with a log under it: appends go to a list, the high watermark follows unless it is held back.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use milena_base::{Epoch, ErrorCode, Now, Offset, Prng, Uuid};
 use milena_group::{
-    Effect, Event, GroupConfig, GroupCoordinator, GroupRequest, GroupResponse, KeyValue,
-    LoadedRecord, LogEnd, Marker, Payload, RequestContext, Token, Topics,
+    ConsumerGroupSettings, Effect, Event, GroupConfig, GroupCoordinator, GroupRequest,
+    GroupResponse, KeyValue, LoadedRecord, LogEnd, Marker, Payload, RequestContext, Token, Topics,
 };
 use milena_protocol::Str;
 
-/// Topics that exist: name, id, partitions.
+/// Topics that exist: name, id, partitions; what groups have of their own; how often topics changed.
 #[derive(Default)]
-pub struct FakeTopics(Mutex<BTreeMap<String, (Uuid, i32)>>);
+pub struct FakeTopics(
+    Mutex<BTreeMap<String, (Uuid, i32)>>,
+    Mutex<BTreeMap<String, ConsumerGroupSettings>>,
+    AtomicI64,
+);
 
 impl FakeTopics {
     pub fn create(&self, name: &str, id: u64, partitions: i32) {
         let id = Uuid::from_parts(0, id);
+        self.2.fetch_add(1, Ordering::Relaxed);
         self.0
             .lock()
             .unwrap()
             .insert(name.to_string(), (id, partitions));
     }
 
+    pub fn configure(&self, group: &str, settings: ConsumerGroupSettings) {
+        self.1.lock().unwrap().insert(group.to_string(), settings);
+    }
+
     pub fn delete(&self, name: &str) -> Uuid {
+        self.2.fetch_add(1, Ordering::Relaxed);
         self.0.lock().unwrap().remove(name).expect("it exists").0
     }
 }
@@ -43,6 +54,37 @@ impl Topics for FakeTopics {
         let topics = self.0.lock().unwrap();
         let found = topics.get(name);
         found.is_some_and(|(_, partitions)| (0..*partitions).contains(&partition))
+    }
+
+    fn partitions(&self, name: &str) -> Option<i32> {
+        let topics = self.0.lock().unwrap();
+        topics.get(name).map(|(_, partitions)| *partitions)
+    }
+
+    fn racks(&self, name: &str) -> Option<Vec<Vec<Str>>> {
+        let partitions = self.partitions(name)?;
+        Some(
+            (0..partitions)
+                .map(|p| vec![Str::from(format!("r{}", p % 3))])
+                .collect(),
+        )
+    }
+
+    fn names(&self) -> Vec<Str> {
+        self.0
+            .lock()
+            .unwrap()
+            .keys()
+            .map(|name| Str::copy(name))
+            .collect()
+    }
+
+    fn version(&self) -> i64 {
+        self.2.load(Ordering::Relaxed)
+    }
+
+    fn consumer_settings(&self, group_id: &str) -> Option<ConsumerGroupSettings> {
+        self.1.lock().unwrap().get(group_id).copied()
     }
 }
 
@@ -163,14 +205,31 @@ impl World {
         self.carry_out(effects)
     }
 
+    /// A topic is created, or has more partitions.
+    pub fn topic_changed(&mut self, name: &str, id: u64, partitions: i32) -> Vec<Seen> {
+        let created = self.topics.id(name).is_none();
+        self.topics.create(name, id, partitions);
+        self.tell_topics(name, created)
+    }
+
+    fn tell_topics(&mut self, name: &str, created: bool) -> Vec<Seen> {
+        let mut effects = Vec::new();
+        let (now, names) = (self.now(), vec![Str::copy(name)]);
+        self.coordinator
+            .topics_changed(names, created, now, &mut effects);
+        self.carry_out(effects)
+    }
+
     pub fn topic_deleted(&mut self, name: &str) -> Vec<Seen> {
         let id = self.topics.delete(name);
+        let mut seen = self.tell_topics(name, false);
         let name = Str::copy(name);
         let topics = vec![milena_group::DeletedTopic { name, id }];
         let mut effects = Vec::new();
         let now = self.now();
         self.coordinator.topics_deleted(topics, now, &mut effects);
-        self.carry_out(effects)
+        seen.extend(self.carry_out(effects));
+        seen
     }
 
     /// Lets time pass, from deadline to deadline.

@@ -8,6 +8,7 @@ mod cluster;
 mod cluster_transactions;
 mod compaction;
 mod configs;
+mod consumer_groups;
 mod fetching;
 mod node;
 mod quotas;
