@@ -38,6 +38,8 @@ log.retention.ms=-1
 pub struct Home {
     dir: TempDir,
     pub properties: Properties,
+    /// The network namespace that it runs in, but for the machine's own.
+    pub namespace: Option<String>,
 }
 
 impl Home {
@@ -54,7 +56,11 @@ impl Home {
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("a data directory");
         properties.set("log.dirs", data.display().to_string());
-        Home { dir, properties }
+        Home {
+            dir,
+            properties,
+            namespace: None,
+        }
     }
 
     pub fn with(mut self, key: &str, value: &str) -> Home {
@@ -104,7 +110,14 @@ impl Home {
             .append(true)
             .open(self.dir.path().join("stderr"))
             .expect("a file for the log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_milena"));
+        let mut command = match &self.namespace {
+            None => Command::new(env!("CARGO_BIN_EXE_milena")),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_milena")]);
+                command
+            }
+        };
         command
             .arg("kafka-server-start")
             .arg(&file)
