@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,8 +94,10 @@ impl Home {
         let mut request = FormatRequest::new(&config, cluster_id);
         request.initial_controllers = controllers;
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        // A directory's id is its own.
-        let mut prng = Prng::new(config.node_id().0 as u64);
+        // A directory's id is its own, also that of a second one of the same node.
+        static FORMATTED: AtomicU64 = AtomicU64::new(0);
+        let nth = FORMATTED.fetch_add(1, Ordering::Relaxed);
+        let mut prng = Prng::new(config.node_id().0 as u64 + 1000 * nth);
         format(&disk, &request, &mut prng, Timestamp(1_700_000_000_000)).expect("it is formatted");
     }
 

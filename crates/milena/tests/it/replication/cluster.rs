@@ -41,6 +41,11 @@ impl Cluster {
     }
 
     pub fn start_in(network: Network) -> Cluster {
+        Cluster::start_with(network, |home| home)
+    }
+
+    /// With more of its own for each node.
+    pub fn start_with(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
         let ports = free_ports(3);
         let voters = match &network {
             Network::Loopback => static_voters(&ports),
@@ -57,7 +62,8 @@ impl Cluster {
                 Network::Loopback => home,
                 Network::Spaces(spaces) => spaces.place(home, id),
             };
-            home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
+            let home = more(home);
+            format(&home);
             home
         });
         let homes: Vec<Home> = homes.collect();
@@ -97,6 +103,14 @@ impl Cluster {
         self.nodes[at] = Some(node);
     }
 
+    /// The node's directory is a new one, with an id of its own.
+    pub fn lose_disk(&self, id: i32) {
+        let home = &self.homes[id as usize - 1];
+        std::fs::remove_dir_all(home.data()).expect("it is removed");
+        std::fs::create_dir(home.data()).expect("it is made");
+        format(home);
+    }
+
     pub fn client(&self) -> Client {
         Client(self.addresses.clone())
     }
@@ -120,6 +134,10 @@ impl Cluster {
         let bytes = files.iter().map(|f| std::fs::read(f).expect("it is there"));
         bytes.flatten().collect()
     }
+}
+
+fn format(home: &Home) {
+    home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
 }
 
 /// Knows addresses, and asks whoever answers.

@@ -2,6 +2,7 @@
 //! and the replicas end up the same, byte for byte.
 
 mod cluster;
+mod disks;
 mod faults;
 mod moves;
 mod network;
