@@ -37,6 +37,8 @@ pub enum LifecycleEvent {
     Published(Offset),
     /// Every log is open and every coordinator can be elected.
     LogsLoaded,
+    /// A log directory failed: its replicas here are lost until the next start (KIP-858).
+    DirectoryFailed(Uuid),
     /// Leave: hand over leadership, then stop.
     Stop,
     /// The node is stopping: nothing more is said.
@@ -80,6 +82,7 @@ pub struct Lifecycle {
     registered_at_offset: Offset,
     published: Offset,
     logs_loaded: bool,
+    failed_dirs: Vec<Uuid>,
     stopping: bool,
     in_flight: bool,
     /// Something changed while an answer was awaited: beat again at once.
@@ -104,6 +107,7 @@ impl Lifecycle {
             registered_at_offset: Offset::NONE,
             published: Offset::NONE,
             logs_loaded: false,
+            failed_dirs: Vec::new(),
             stopping: false,
             in_flight: false,
             again: false,
@@ -129,11 +133,16 @@ impl Lifecycle {
             listeners: r.listeners.clone(),
             features: r.features.clone(),
             rack: r.rack.clone().map(Str::from),
-            log_dirs: r.log_dirs.clone(),
+            log_dirs: self.online_dirs(r),
             previous_broker_epoch: r.previous_broker_epoch,
             ..BrokerRegistrationRequest::default()
         };
         self.ask(out, request.into());
+    }
+
+    fn online_dirs(&self, registration: &Registration) -> Vec<Uuid> {
+        let dirs = registration.log_dirs.iter().copied();
+        dirs.filter(|id| !self.failed_dirs.contains(id)).collect()
     }
 
     fn beat(&mut self, now: Now, out: &mut Outbox) {
@@ -152,6 +161,7 @@ impl Lifecycle {
             current_metadata_offset: self.published.0,
             want_fence: !self.logs_loaded,
             want_shut_down: self.stopping,
+            offline_log_dirs: self.failed_dirs.clone(),
             ..BrokerHeartbeatRequest::default()
         };
         self.ask(out, request.into());
@@ -211,7 +221,7 @@ impl Lifecycle {
         if self.state == LifeState::Running && before != LifeState::Running {
             out.post(Post::Unfenced);
         }
-        if self.again && self.state != LifeState::Running {
+        if self.again && (self.state != LifeState::Running || !self.failed_dirs.is_empty()) {
             self.beat(now, out);
         }
     }
@@ -299,6 +309,10 @@ impl Mailbox for Lifecycle {
                 if matches!(self.state, LifeState::CatchingUp | LifeState::Fenced) {
                     self.beat(now, out);
                 }
+            }
+            LifecycleEvent::DirectoryFailed(id) => {
+                self.failed_dirs.push(id);
+                self.beat(now, out);
             }
             LifecycleEvent::Ended => self.ended = true,
             LifecycleEvent::Stop => self.stop(now, out),

@@ -133,6 +133,9 @@ impl Publisher {
                 None => return,
             },
         };
+        if self.broker.dirs.get(hosted.dir).is_offline() {
+            return; // lost until the next start
+        }
         let assignment = assignment(assigned);
         match assignment.leader == self.me() {
             true => {
@@ -157,6 +160,9 @@ impl Publisher {
         let dirs = &self.broker.dirs;
         let wanted = assigned.directory(self.me().0).unwrap_or(Uuid::ZERO);
         let there = dirs.index_of(wanted).or_else(|| dirs.holding(name));
+        if there.is_some_and(|index| dirs.get(index).is_offline()) {
+            return None; // as it was when the directory failed
+        }
         let Some(index) = there.or_else(|| dirs.emptiest(&self.broker)) else {
             error!(partition = %name, "no log directory is online");
             return None;
@@ -290,7 +296,8 @@ impl Publisher {
             }
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             let hosted = self.broker.hosted(id);
-            let here = change.new.filter(|p| hosted.is_some() && self.is_mine(p));
+            let alive = hosted.is_some_and(|h| !self.broker.dirs.get(h.dir).is_offline());
+            let here = change.new.filter(|p| alive && self.is_mine(p));
             let leader = here.filter(|p| p.has_leader() && p.leader != self.me().0);
             let leader = leader.map(|p| (BrokerId(p.leader), Epoch(p.leader_epoch)));
             all.push(Following { id, leader });

@@ -5,6 +5,7 @@
 mod arrows;
 mod bench;
 mod compat;
+mod faults;
 mod files;
 mod interop;
 mod tidy;
@@ -34,6 +35,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "bench",
         "[OPTION…] [PHASE…]  Milena beside Apache Kafka under the same load (bench/compare --help); --micro [FILTER]  what its parts cost; --soak  whether anything drifts",
         bench::run,
+    ),
+    (
+        "faults",
+        "[--seed N] [--faults N] [--records N]  three nodes killed, stopped, paused and cut off at random under writers and a reader",
+        faults::run,
     ),
     (
         "interop",

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use milena_base::Uuid;
 use milena_broker::format::InitialControllers;
 use milena_protocol::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use milena_protocol::describe_quorum_request::{PartitionData, TopicData};
 use milena_protocol::metadata_request::MetadataRequestTopic;
 use milena_protocol::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
 use milena_protocol::{
-    CreateTopicsRequest, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, Request,
+    CreateTopicsRequest, DescribeQuorumRequest, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, Request,
     Str,
 };
 
@@ -20,17 +22,35 @@ use crate::cluster::{free_ports, home, static_voters, until};
 use crate::node::{Home, Node};
 use crate::wire::Wire;
 
+use super::network::Network;
+
+/// How long a client waits for a node that may stand still.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Three nodes, each broker and controller; clients find it by whoever runs.
 pub struct Cluster {
     pub homes: Vec<Home>,
     nodes: Vec<Option<Node>>,
+    pub network: Network,
     addresses: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Cluster {
     pub fn start() -> Cluster {
+        Cluster::start_in(Network::Loopback)
+    }
+
+    pub fn start_in(network: Network) -> Cluster {
+        Cluster::start_with(network, |home| home)
+    }
+
+    /// With more of its own for each node.
+    pub fn start_with(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
         let ports = free_ports(3);
-        let voters = static_voters(&ports);
+        let voters = match &network {
+            Network::Loopback => static_voters(&ports),
+            Network::Spaces(spaces) => spaces.voters(),
+        };
         let homes = (1..=3).map(|id| {
             let home = home(id, "broker,controller", &ports)
                 .with("controller.quorum.voters", &voters)
@@ -38,7 +58,12 @@ impl Cluster {
                 .with("broker.session.timeout.ms", "3000")
                 .with("broker.heartbeat.interval.ms", "500")
                 .with("replica.lag.time.max.ms", "5000");
-            home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
+            let home = match &network {
+                Network::Loopback => home,
+                Network::Spaces(spaces) => spaces.place(home, id),
+            };
+            let home = more(home);
+            format(&home);
             home
         });
         let homes: Vec<Home> = homes.collect();
@@ -49,6 +74,7 @@ impl Cluster {
         Cluster {
             homes,
             nodes: nodes.into_iter().map(Some).collect(),
+            network,
             addresses,
         }
     }
@@ -63,11 +89,26 @@ impl Cluster {
         self.nodes[at].take().expect("it runs").kill();
     }
 
+    /// SIGTERM, and the end of the process.
+    pub fn stop(&mut self, id: i32) {
+        let at = id as usize - 1;
+        self.addresses.lock().unwrap()[at] = None;
+        self.nodes[at].take().expect("it runs").stop();
+    }
+
     pub fn restart(&mut self, id: i32) {
         let at = id as usize - 1;
         let node = self.homes[at].start();
         self.addresses.lock().unwrap()[at] = Some(node.address.clone());
         self.nodes[at] = Some(node);
+    }
+
+    /// The node's directory is a new one, with an id of its own.
+    pub fn lose_disk(&self, id: i32) {
+        let home = &self.homes[id as usize - 1];
+        std::fs::remove_dir_all(home.data()).expect("it is removed");
+        std::fs::create_dir(home.data()).expect("it is made");
+        format(home);
     }
 
     pub fn client(&self) -> Client {
@@ -95,18 +136,23 @@ impl Cluster {
     }
 }
 
+fn format(home: &Home) {
+    home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
+}
+
 /// Knows addresses, and asks whoever answers.
 #[derive(Clone)]
 pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
 
 impl Client {
-    fn any(&self) -> Option<Wire> {
-        let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
-        known.iter().find_map(|address| Wire::try_connect(address))
-    }
-
+    /// The first answer that comes in time.
     pub fn ask<R: Request>(&self, request: &R, version: i16) -> Option<R::Response> {
-        self.any()?.try_call(request, version)
+        let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
+        let asked = |address: &String| {
+            let wire = Wire::try_connect(address)?;
+            wire.within(CLIENT_PATIENCE).try_call(request, version)
+        };
+        known.iter().find_map(asked)
     }
 
     /// The topic's partitions, and where the nodes are.
@@ -170,6 +216,19 @@ impl Client {
         let topic = &answer.topics[0];
         assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
         until("all replicas in sync", || self.all_in_sync(name));
+    }
+
+    /// The node whose controller is active.
+    pub fn active_controller(&self) -> Option<i32> {
+        let request = DescribeQuorumRequest {
+            topics: vec![TopicData {
+                topic_name: "__cluster_metadata".into(),
+                partitions: vec![PartitionData::default()],
+            }],
+        };
+        let answer = self.ask(&request, 2)?;
+        let partition = answer.topics.first()?.partitions.first()?;
+        (partition.error_code == 0 && partition.leader_id > 0).then_some(partition.leader_id)
     }
 
     pub fn producer_id(&self) -> InitProducerIdResponse {

@@ -5,15 +5,16 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use milena_protocol::elect_leaders_request::TopicPartitions;
 use milena_protocol::offset_fetch_request::OffsetFetchRequestGroup;
-use milena_protocol::{ElectLeadersRequest, FindCoordinatorRequest, OffsetFetchRequest};
+use milena_protocol::{ElectLeadersRequest, FindCoordinatorRequest, OffsetFetchRequest, Str};
 
 use super::Workload;
-use super::cluster::{Client, Cluster};
+use super::cluster::{CLIENT_PATIENCE, Client, Cluster};
 use crate::cluster::until;
+use crate::node::PATIENCE;
 use crate::wire::Wire;
 
 const TOPIC: &str = "read";
@@ -26,21 +27,23 @@ const BETWEEN_MOVES: usize = 500;
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// By partition, in the order of reading: offset and number.
-type Read = BTreeMap<i32, Vec<(i64, i64)>>;
+pub type Read = BTreeMap<i32, Vec<(i64, i64)>>;
 
 /// A consumer in a process of its own, which commits after each batch.
-struct Reader {
+pub struct Reader {
+    group: &'static str,
     child: Child,
     read: Arc<Mutex<Read>>,
     lines: Option<thread::JoinHandle<()>>,
 }
 
 impl Reader {
-    fn start(bootstrap: &str) -> Reader {
+    pub fn start(cluster: &Cluster, topic: &str, group: &'static str) -> Reader {
+        let addresses = [1, 2, 3].map(|id| cluster.node(id).address.as_str());
         let mut command = Command::new(env!("CARGO_BIN_EXE_milena"));
         command.args(["kafka-verifiable-consumer", "--verbose"]);
-        command.args(["--bootstrap-server", bootstrap]);
-        command.args(["--topic", TOPIC, "--group-id", GROUP]);
+        command.args(["--bootstrap-server", &addresses.join(",")]);
+        command.args(["--topic", topic, "--group-id", group]);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it is started");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -54,7 +57,12 @@ impl Reader {
                 }
             }
         }));
-        Reader { child, read, lines }
+        Reader {
+            group,
+            child,
+            read,
+            lines,
+        }
     }
 
     fn count(&self) -> usize {
@@ -68,8 +76,32 @@ impl Reader {
         });
     }
 
+    /// Waits until it has read and committed all of these, and holds what it has read to be each of them.
+    pub fn reads_all(&self, client: &Client, acked: &[i64], patience: Duration) {
+        let ends: BTreeMap<i32, i64> = (0..).zip(acked.iter().copied()).collect();
+        let deadline = Instant::now() + patience;
+        loop {
+            let (_, at) = coordinator(client, self.group);
+            let committed = committed(&at, self.group);
+            if committed == Some((0, ends.clone())) {
+                break;
+            }
+            let late = Instant::now() > deadline;
+            assert!(!late, "of {ends:?} are committed {committed:?}");
+            thread::sleep(Duration::from_millis(100));
+        }
+        let read = self.read.lock().unwrap();
+        for (partition, acked) in ends {
+            let mut numbers = read.get(&partition).cloned().unwrap_or_default();
+            numbers.sort_unstable();
+            numbers.dedup();
+            let all: Vec<(i64, i64)> = (0..acked).map(|number| (number, number)).collect();
+            assert!(numbers == all, "partition {partition} was not read");
+        }
+    }
+
     /// SIGTERM; what it has read.
-    fn stop(mut self) -> Read {
+    pub fn stop(mut self) -> Read {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.expect("there is a kill").success());
@@ -105,10 +137,10 @@ fn record(line: &str) -> Option<(i32, i64, i64)> {
 }
 
 /// Node and address of the group's coordinator, once it is known.
-fn coordinator(client: &Client) -> (i32, String) {
+fn coordinator(client: &Client, group: &str) -> (i32, String) {
     until("a coordinator", || {
         let request = FindCoordinatorRequest {
-            coordinator_keys: vec![GROUP.into()],
+            coordinator_keys: vec![Str::copy(group)],
             ..FindCoordinatorRequest::default()
         };
         let answer = client.ask(&request, 4)?;
@@ -119,10 +151,10 @@ fn coordinator(client: &Client) -> (i32, String) {
 }
 
 /// The error code and the committed offsets by partition, as a broker tells.
-fn committed(address: &str) -> (i16, BTreeMap<i32, i64>) {
+fn committed(address: &str, group: &str) -> Option<(i16, BTreeMap<i32, i64>)> {
     let request = OffsetFetchRequest {
         groups: vec![OffsetFetchRequestGroup {
-            group_id: GROUP.into(),
+            group_id: Str::copy(group),
             member_id: None,
             member_epoch: -1,
             topics: None,
@@ -130,11 +162,12 @@ fn committed(address: &str) -> (i16, BTreeMap<i32, i64>) {
         require_stable: true,
         ..OffsetFetchRequest::default()
     };
-    let mut answer = Wire::connect(address).call(&request, 9);
+    let wire = Wire::try_connect(address)?.within(CLIENT_PATIENCE);
+    let mut answer = { wire }.try_call(&request, 9)?;
     let group = answer.groups.remove(0);
     let partitions = group.topics.iter().flat_map(|topic| &topic.partitions);
     let offsets = partitions.map(|p| (p.partition_index, p.committed_offset));
-    (group.error_code, offsets.collect())
+    Some((group.error_code, offsets.collect()))
 }
 
 /// Every partition of the offsets' topic goes to its first replica.
@@ -157,45 +190,31 @@ fn a_group_goes_on_when_its_coordinator_moves() {
     let client = cluster.client();
     client.create_topic(TOPIC, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]], 2);
     let mut workload = Workload::start(&client, TOPIC, PAUSE);
-    let addresses: Vec<&str> = (1..=3)
-        .map(|id| cluster.node(id).address.as_str())
-        .collect();
-    let reader = Reader::start(&addresses.join(","));
+    let reader = Reader::start(&cluster, TOPIC, GROUP);
     reader.goes_on("records before the first move");
     // Its broker dies: another leads the partition, loads the group from its replica, and the member goes on.
-    let (first, _) = coordinator(&client);
+    let (first, _) = coordinator(&client, GROUP);
     cluster.kill(first);
     let (second, address) = until("another coordinator", || {
-        Some(coordinator(&client)).filter(|found| found.0 != first)
+        Some(coordinator(&client, GROUP)).filter(|found| found.0 != first)
     });
     reader.goes_on("records without the first broker");
     cluster.restart(first);
     until("offsets in sync", || client.all_in_sync(OFFSETS));
     // It goes back while both live: the broker that it leaves says so.
     elect_preferred(&client);
-    let back = until("the coordinator is back", || {
-        let (node, address) = coordinator(&client);
-        (node == first).then_some(address)
+    until("the coordinator is back", || {
+        Some(coordinator(&client, GROUP)).filter(|found| found.0 == first)
     });
     until("the second has let go", || {
-        (committed(&address).0 == NOT_COORDINATOR).then_some(())
+        committed(&address, GROUP).filter(|told| told.0 == NOT_COORDINATOR)
     });
     reader.goes_on("records with the coordinator back at its broker");
     workload.end();
-    let acked = (0..).zip(workload.counts()).collect::<BTreeMap<i32, i64>>();
-    until("everything is read and committed", || {
-        (committed(&back) == (0, acked.clone())).then_some(())
-    });
-    let read = reader.stop();
-    let total: i64 = acked.values().sum();
-    let count: usize = read.values().map(Vec::len).sum();
-    for (partition, acked) in acked {
-        let mut numbers = read[&partition].clone();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let all: Vec<(i64, i64)> = (0..acked).map(|number| (number, number)).collect();
-        assert!(numbers == all, "partition {partition}: {numbers:?}");
-    }
+    let acked = workload.counts();
+    reader.reads_all(&client, &acked, PATIENCE);
+    let count: usize = reader.stop().values().map(Vec::len).sum();
+    let total: i64 = acked.iter().sum();
     println!(
         "{total} records acknowledged and read, {} of them again; the coordinator was at {first}, {second}, {first}",
         count as i64 - total

@@ -16,6 +16,8 @@ use crate::wire::Wire;
 
 const NOW: i64 = 1_700_000_000_000;
 const RECORDS_PER_BATCH: i64 = 10;
+/// How long a writer waits for an answer: longer than the request's own timeout.
+const PRODUCE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Writes counted records to one partition until it is told to end; every batch until it is acknowledged.
 pub struct Writer {
@@ -54,7 +56,8 @@ impl Writer {
     fn send(&self, wire: &mut Option<Wire>, request: &ProduceRequest) -> bool {
         if wire.is_none() {
             let leader = self.client.leader(self.topic, self.partition);
-            *wire = leader.and_then(|(_, at)| Wire::try_connect(&at));
+            let connected = leader.and_then(|(_, at)| Wire::try_connect(&at));
+            *wire = connected.map(|wire| wire.within(PRODUCE_PATIENCE));
         }
         let Some(wire) = wire else { return false };
         let answer = wire.try_call(request, 9);

@@ -71,6 +71,8 @@ pub struct Cluster {
     root: tempfile::TempDir,
     nodes: Vec<Node>,
     is_static: bool,
+    /// More lines for every properties file; they win over the ones before.
+    more: &'static str,
 }
 
 /// A row of `kafka-metadata-quorum describe --replication`.
@@ -98,7 +100,19 @@ impl Cluster {
             root: milena_testkit::temp_dir(),
             nodes: nodes.collect(),
             is_static,
+            more: "",
         }
+    }
+
+    /// With these lines in every properties file.
+    pub fn with(mut self, more: &'static str) -> Cluster {
+        self.more = more;
+        self
+    }
+
+    /// From its next start on the node runs the other program, on the same directories and properties file.
+    pub fn become_of(&mut self, id: u16, maker: Maker) {
+        self.node_mut(id).maker = maker;
     }
 
     fn node(&self, id: u16) -> &Node {
@@ -163,11 +177,12 @@ impl Cluster {
             Maker::Kafka => "controller.quorum.election.timeout.ms=5000",
         };
         format!(
-            "process.roles={}\nnode.id={}\nlisteners={}\nlog.dirs={}\n{quorum}\n{elections}\n{COMMON}",
+            "process.roles={}\nnode.id={}\nlisteners={}\nlog.dirs={}\n{quorum}\n{elections}\n{COMMON}{more}",
             node.roles.text(),
             node.id,
             listeners.join(","),
             self.data(node.id).display(),
+            more = self.more,
         )
     }
 
@@ -338,6 +353,19 @@ impl Cluster {
             assignment,
         ];
         tool("kafka-topics", &words).map(drop)
+    }
+
+    /// Every partition goes back to its first replica.
+    pub fn elect_preferred(&self, asked: u16) -> Result<(), String> {
+        let bootstrap = self.broker(asked);
+        let words = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--election-type",
+            "preferred",
+            "--all-topic-partitions",
+        ];
+        tool("kafka-leader-election", &words).map(drop)
     }
 
     /// Leader and in-sync replicas of each partition, as a broker sees them.

@@ -1,7 +1,7 @@
 //! One quorum of Milena and Apache Kafka. Each follows and leads the other, sends it snapshots and hands over to it;
 //! brokers of each register with controllers of the other, are fenced when they fall silent, and leave.
 
-mod cluster;
+pub mod cluster;
 mod logs;
 
 use std::fs;
