@@ -14,14 +14,24 @@ const OPTIONS: [(&str, &str); 3] = [
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--quiet", "--package", "milena", "--test", "it", "--"]);
+    command.args([
+        "test",
+        "--quiet",
+        "--package",
+        "milena",
+        "--test",
+        "it",
+        "--",
+    ]);
     command.args(["--ignored", "--exact", "--nocapture", TEST]);
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let known = OPTIONS.iter().find(|(flag, _)| flag == word);
         let value = words.next().filter(|text| text.parse::<u64>().is_ok());
         let (Some((_, variable)), Some(value)) = (known, value) else {
-            return Err(format!("{word}: it takes --seed N, --faults N and --records N"));
+            return Err(format!(
+                "{word}: it takes --seed N, --faults N and --records N"
+            ));
         };
         command.env(variable, value);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milena_base::Uuid;
@@ -14,8 +14,8 @@ use milena_protocol::describe_quorum_request::{PartitionData, TopicData};
 use milena_protocol::metadata_request::MetadataRequestTopic;
 use milena_protocol::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
 use milena_protocol::{
-    CreateTopicsRequest, DescribeQuorumRequest, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, Request,
-    Str,
+    CreateTopicsRequest, DescribeQuorumRequest, InitProducerIdRequest, InitProducerIdResponse,
+    MetadataRequest, Request, Str,
 };
 
 use crate::cluster::{free_ports, home, static_voters, until};
@@ -33,7 +33,11 @@ pub struct Cluster {
     nodes: Vec<Option<Node>>,
     pub network: Network,
     addresses: Arc<Mutex<Vec<Option<String>>>>,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// Three nodes at a time are enough for a small machine.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Cluster {
     pub fn start() -> Cluster {
@@ -46,6 +50,7 @@ impl Cluster {
 
     /// With more of its own for each node.
     pub fn start_with(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = free_ports(3);
         let voters = match &network {
             Network::Loopback => static_voters(&ports),
@@ -76,6 +81,7 @@ impl Cluster {
             nodes: nodes.into_iter().map(Some).collect(),
             network,
             addresses,
+            _turn: turn,
         }
     }
 

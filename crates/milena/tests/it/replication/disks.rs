@@ -64,7 +64,10 @@ fn leaders_move_away_from_a_failed_directory() {
     assert_eq!(failed.offline_replicas, [1]);
     assert!(cluster.homes[0].log().contains("second is offline"));
     cluster.kill_all();
-    println!("directory lost: partition {partition} moved from 1 to {}", failed.leader_id);
+    println!(
+        "directory lost: partition {partition} moved from 1 to {}",
+        failed.leader_id
+    );
 }
 
 /// The first of two directories.

@@ -16,6 +16,8 @@ use crate::cluster::until;
 
 const TOPIC: &str = "kept";
 const GROUP: &str = "watchers";
+/// Between a writer's batches: the reader is to keep up.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How long the reader may need for what is left when the writers have ended.
 const READ_PATIENCE: Duration = Duration::from_secs(180);
 
@@ -71,7 +73,7 @@ impl Run {
         let client = cluster.client();
         client.create_topic(TOPIC, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]], 2);
         Run {
-            workload: Workload::start(&client, TOPIC, Duration::ZERO),
+            workload: Workload::start(&client, TOPIC, PAUSE),
             cluster,
             client,
             prng: Prng::new(plan.seed),
@@ -123,7 +125,9 @@ impl Run {
                 self.goes_on(fault);
             }
         }
-        self.slowest = self.slowest.max(begun.elapsed());
+        let took = begun.elapsed();
+        println!("  {fault:?} of a {target:?}, node {id}: {took:?}");
+        self.slowest = self.slowest.max(took);
     }
 
     fn goes_on(&self, fault: Fault) {
@@ -181,7 +185,7 @@ fn run(plan: Plan) {
     }
     let targets = [Target::Leader, Target::Controller, Target::Follower];
     let mut run = Run::start(plan);
-    let reader = Reader::start(&run.cluster, TOPIC, GROUP);
+    let reader = Reader::start(&run.cluster, TOPIC, GROUP, &["--enable-autocommit"]);
     run.workload.goes_on("records before the first fault");
     for at in 0..faults {
         if at % kinds.len() == 0 && at > 0 {

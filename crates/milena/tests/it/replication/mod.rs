@@ -21,7 +21,7 @@ use crate::wire::Wire;
 
 const PARTITIONS: i32 = 3;
 /// Records that have to be acknowledged in each partition between one fault and the next.
-const BETWEEN_FAULTS: i64 = 600;
+const BETWEEN_FAULTS: i64 = 300;
 
 /// Writers, one for each partition, and how far each has come.
 struct Workload {
@@ -88,7 +88,12 @@ fn assert_kept_once(cluster: &Cluster, topic: &str, acked: &[i64]) -> i64 {
         let found = numbers(first);
         let all: Vec<i64> = (0..*acked).collect();
         let differs = || found.iter().zip(&all).find(|(found, right)| found != right);
-        assert!(found == all, "partition {partition}: {} of {acked}, {:?}", found.len(), differs());
+        assert!(
+            found == all,
+            "partition {partition}: {} of {acked}, {:?}",
+            found.len(),
+            differs()
+        );
     }
     acked.iter().sum()
 }

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// By partition, in the order of reading: offset and number.
 pub type Read = BTreeMap<i32, Vec<(i64, i64)>>;
 
-/// A consumer in a process of its own, which commits after each batch.
+/// A consumer in a process of its own, which commits after each batch but for what `more` says.
 pub struct Reader {
     group: &'static str,
     child: Child,
@@ -38,12 +38,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn start(cluster: &Cluster, topic: &str, group: &'static str) -> Reader {
+    pub fn start(cluster: &Cluster, topic: &str, group: &'static str, more: &[&str]) -> Reader {
         let addresses = [1, 2, 3].map(|id| cluster.node(id).address.as_str());
         let mut command = Command::new(env!("CARGO_BIN_EXE_milena"));
         command.args(["kafka-verifiable-consumer", "--verbose"]);
         command.args(["--bootstrap-server", &addresses.join(",")]);
         command.args(["--topic", topic, "--group-id", group]);
+        command.args(more);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it is started");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -190,7 +191,7 @@ fn a_group_goes_on_when_its_coordinator_moves() {
     let client = cluster.client();
     client.create_topic(TOPIC, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]], 2);
     let mut workload = Workload::start(&client, TOPIC, PAUSE);
-    let reader = Reader::start(&cluster, TOPIC, GROUP);
+    let reader = Reader::start(&cluster, TOPIC, GROUP, &[]);
     reader.goes_on("records before the first move");
     // Its broker dies: another leads the partition, loads the group from its replica, and the member goes on.
     let (first, _) = coordinator(&client, GROUP);

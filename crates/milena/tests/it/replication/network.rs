@@ -83,12 +83,16 @@ impl Spaces {
     /// Nothing gets from one node to the other any more.
     pub fn cut(&self, from: i32, to: i32) {
         let (space, prefix) = (self.space(from), &self.prefix);
-        assert!(done(&format!("ip -n {space} route add blackhole {prefix}.{to}/32")));
+        assert!(done(&format!(
+            "ip -n {space} route add blackhole {prefix}.{to}/32"
+        )));
     }
 
     pub fn mend(&self, from: i32, to: i32) {
         let (space, prefix) = (self.space(from), &self.prefix);
-        assert!(done(&format!("ip -n {space} route del blackhole {prefix}.{to}/32")));
+        assert!(done(&format!(
+            "ip -n {space} route del blackhole {prefix}.{to}/32"
+        )));
     }
 
     /// Every connection of the node ends, as its peers see it.
