@@ -30,6 +30,8 @@ public final class Workload {
     static final AtomicLong failed = new AtomicLong(), slowestMs = new AtomicLong();
 
     public static void main(String[] arguments) throws Exception {
+        // Clients warn of each leader that has moved.
+        org.apache.logging.log4j.core.config.Configurator.setRootLevel(org.apache.logging.log4j.Level.ERROR);
         bootstrap = arguments[0];
         plain = arguments[1];
         transactional = arguments[2];
