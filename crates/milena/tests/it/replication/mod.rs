@@ -5,6 +5,7 @@ mod cluster;
 mod disks;
 mod faults;
 mod moves;
+mod nearby;
 mod network;
 mod records;
 
