@@ -3,6 +3,7 @@
 
 mod cluster;
 mod disks;
+mod elections;
 mod faults;
 mod moves;
 mod nearby;
