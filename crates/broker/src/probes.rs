@@ -63,11 +63,10 @@ impl Probes {
 mod tests {
     use super::*;
     use crate::mailbox::Post;
-    use milena_base::Timestamp;
 
     #[test]
     fn one_probe_of_a_broker_is_under_way_and_a_refusal_alone_says_that_it_is_gone() {
-        let now = Now::new(milena_base::Instant::from_millis(5), Timestamp(0));
+        let now = Now::from_millis(5, 0);
         let (mut probes, mut out) = (Probes::default(), Outbox::default());
         probes.send([3, 4, 3].into_iter(), now, &mut out);
         let calls: Vec<_> = out
