@@ -46,6 +46,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "[PART…]  compare with Apache Kafka itself, all parts or the named ones",
         interop::run,
     ),
+    (
+        "replace",
+        "[--kafka RELEASE] [--rate N] [--between N]  interop's part `cluster` as large as wanted: N records a second, N between replacements",
+        interop::replace::command,
+    ),
 ];
 
 fn main() -> ExitCode {

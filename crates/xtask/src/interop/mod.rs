@@ -10,7 +10,7 @@ mod kcat;
 mod logs;
 mod place;
 mod quorum;
-mod replace;
+pub mod replace;
 mod server;
 mod storage;
 mod tool_host;

@@ -38,20 +38,46 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Records that each of them has to come further by.
 const FURTHER: u64 = 50;
 
-/// How much work there is.
-pub struct Load {
-    pub records_per_second: u32,
+/// How much work there is, and by which release.
+struct Load {
+    kafka: String,
+    records_per_second: u64,
     /// Records that all have to come further between one replacement and the next.
-    pub between: u64,
+    between: u64,
 }
 
-const SMALL: Load = Load {
-    records_per_second: 100,
-    between: FURTHER,
-};
+impl Load {
+    fn small() -> Load {
+        Load {
+            kafka: java::KAFKA.to_owned(),
+            records_per_second: 100,
+            between: FURTHER,
+        }
+    }
+}
 
 pub fn run() -> Result<(), String> {
-    replace(&SMALL)
+    replace(&Load::small())
+}
+
+/// `cargo xtask replace`: the same as large as wanted, with any release.
+pub fn command(arguments: &[String]) -> Result<(), String> {
+    java::needed()?;
+    let mut load = Load::small();
+    for pair in arguments.chunks(2) {
+        let [flag, value] = pair else {
+            return Err(format!("{}: its value is missing", pair[0]));
+        };
+        let number = || value.parse().map_err(|_| format!("{flag}: no number"));
+        match flag.as_str() {
+            "--kafka" => value.clone_into(&mut load.kafka),
+            "--rate" => load.records_per_second = number()?,
+            "--between" => load.between = number()?,
+            _ => return Err(format!("{flag}: it takes --kafka, --rate and --between")),
+        }
+    }
+    println!("replace: Apache Kafka {} by Milena, and back", load.kafka);
+    replace(&load)
 }
 
 /// The clients' process.
@@ -127,10 +153,11 @@ fn number(line: &str, name: &str) -> Result<u64, String> {
     found.ok_or_else(|| format!("no {name} in {line:?}"))
 }
 
-pub fn replace(load: &Load) -> Result<(), String> {
+fn replace(load: &Load) -> Result<(), String> {
     let begun = Instant::now();
     let all = NODES.map(|id| (id, Kafka, Roles::Both));
-    let mut cluster = Cluster::new(true, &all).with(PROPERTIES);
+    let cluster = Cluster::new(true, &all);
+    let mut cluster = cluster.with(PROPERTIES).of_release(&load.kafka);
     for id in NODES {
         cluster.format(id, Voters::Static)?;
     }

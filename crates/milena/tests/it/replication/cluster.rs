@@ -25,7 +25,10 @@ use crate::wire::Wire;
 use super::network::Network;
 
 /// How long a client waits for a node that may stand still.
-pub const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Partitions in their order, and the addresses of nodes.
+pub type View = (Vec<MetadataResponsePartition>, BTreeMap<i32, String>);
 
 /// Three nodes, each broker and controller; clients find it by whoever runs.
 pub struct Cluster {
@@ -151,21 +154,25 @@ fn format(home: &Home) {
 pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
 
 impl Client {
-    /// The first answer that comes in time.
-    pub fn ask<R: Request>(&self, request: &R, version: i16) -> Option<R::Response> {
+    fn answers<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+    ) -> impl Iterator<Item = R::Response> {
         let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
-        let asked = |address: &String| {
-            let wire = Wire::try_connect(address)?;
+        known.into_iter().filter_map(move |address| {
+            let wire = Wire::try_connect(&address)?;
             wire.within(CLIENT_PATIENCE).try_call(request, version)
-        };
-        known.iter().find_map(asked)
+        })
     }
 
-    /// The topic's partitions, and where the nodes are.
-    pub fn topic(
-        &self,
-        name: &str,
-    ) -> Option<(Vec<MetadataResponsePartition>, BTreeMap<i32, String>)> {
+    /// The first answer that comes in time.
+    pub fn ask<R: Request>(&self, request: &R, version: i16) -> Option<R::Response> {
+        self.answers(request, version).next()
+    }
+
+    /// The topic as each node sees it that answers.
+    fn views(&self, name: &str) -> Vec<View> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
                 name: Some(Str::copy(name)),
@@ -173,13 +180,25 @@ impl Client {
             }]),
             ..MetadataRequest::default()
         };
-        let mut answer = self.ask(&request, 12)?;
-        let at = |b: &MetadataResponseBroker| (b.node_id, format!("{}:{}", b.host, b.port));
-        let nodes = answer.brokers.iter().map(at).collect();
-        let topic = answer.topics.pop().filter(|t| t.error_code == 0)?;
-        let mut partitions = topic.partitions;
-        partitions.sort_by_key(|p| p.partition_index);
-        Some((partitions, nodes))
+        let view = |mut answer: MetadataResponse| {
+            let at = |b: &MetadataResponseBroker| (b.node_id, format!("{}:{}", b.host, b.port));
+            let nodes = answer.brokers.iter().map(at).collect();
+            let topic = answer.topics.pop().filter(|t| t.error_code == 0)?;
+            let mut partitions = topic.partitions;
+            partitions.sort_by_key(|p| p.partition_index);
+            Some((partitions, nodes))
+        };
+        self.answers(&request, 12).filter_map(view).collect()
+    }
+
+    /// The topic's partitions, and where the nodes are, by whoever knows of the latest leaders: a node that was cut off
+    /// knows of earlier ones.
+    pub fn topic(&self, name: &str) -> Option<View> {
+        let latest = |(partitions, _): &View| -> i64 {
+            let epochs = partitions.iter().map(|p| i64::from(p.leader_epoch));
+            epochs.sum()
+        };
+        self.views(name).into_iter().max_by_key(latest)
     }
 
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, String)> {
@@ -189,13 +208,15 @@ impl Client {
         nodes.get(&leader).map(|at| (leader, at.clone()))
     }
 
-    /// Every replica of every partition is in sync.
+    /// Every replica of every partition is in sync, as all see it.
     pub fn all_in_sync(&self, topic: &str) -> Option<()> {
-        let (partitions, _) = self.topic(topic)?;
         let whole = |p: &MetadataResponsePartition| {
             p.isr_nodes.len() == p.replica_nodes.len() && p.leader_id >= 0
         };
-        (!partitions.is_empty() && partitions.iter().all(whole)).then_some(())
+        let views = self.views(topic);
+        let mut seen = views.iter().map(|(partitions, _)| partitions);
+        let all = seen.all(|all| !all.is_empty() && all.iter().all(whole));
+        (all && !views.is_empty()).then_some(())
     }
 
     /// Makes a topic with the replicas given for each of its partitions, and waits until they are in sync.
@@ -232,9 +253,11 @@ impl Client {
                 partitions: vec![PartitionData::default()],
             }],
         };
-        let answer = self.ask(&request, 2)?;
-        let partition = answer.topics.first()?.partitions.first()?;
-        (partition.error_code == 0 && partition.leader_id > 0).then_some(partition.leader_id)
+        let answers = self.answers(&request, 2);
+        let told = answers.filter_map(|mut answer| answer.topics.pop()?.partitions.pop());
+        let led = told.filter(|p| p.error_code == 0 && p.leader_id > 0);
+        let latest = led.max_by_key(|p| p.leader_epoch);
+        latest.map(|partition| partition.leader_id)
     }
 
     pub fn producer_id(&self) -> InitProducerIdResponse {

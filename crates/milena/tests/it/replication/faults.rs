@@ -96,6 +96,7 @@ impl Run {
     fn strike(&mut self, fault: Fault, target: Target) {
         let id = self.node_of(target);
         *self.counts.entry((fault, target)).or_default() += 1;
+        println!("  {fault:?} of a {target:?}, node {id}");
         let begun = Instant::now();
         match fault {
             Fault::Kill => {
@@ -126,7 +127,7 @@ impl Run {
             }
         }
         let took = begun.elapsed();
-        println!("  {fault:?} of a {target:?}, node {id}: {took:?}");
+        println!("    {took:?}");
         self.slowest = self.slowest.max(took);
     }
 

@@ -3,8 +3,10 @@
 
 mod cluster;
 mod disks;
+mod elections;
 mod faults;
 mod moves;
+mod nearby;
 mod network;
 mod records;
 

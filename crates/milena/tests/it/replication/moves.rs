@@ -13,6 +13,7 @@ use milena_protocol::{ElectLeadersRequest, FindCoordinatorRequest, OffsetFetchRe
 
 use super::Workload;
 use super::cluster::{CLIENT_PATIENCE, Client, Cluster};
+use super::network::Network;
 use crate::cluster::until;
 use crate::node::PATIENCE;
 use crate::wire::Wire;
@@ -187,7 +188,11 @@ fn elect_preferred(client: &Client) {
 
 #[test]
 fn a_group_goes_on_when_its_coordinator_moves() {
-    let mut cluster = Cluster::start();
+    // Kafka's default session: what is dead is found out sooner.
+    let mut cluster = Cluster::start_with(Network::Loopback, |home| {
+        home.with("broker.session.timeout.ms", "9000")
+            .with("broker.heartbeat.interval.ms", "2000")
+    });
     let client = cluster.client();
     client.create_topic(TOPIC, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]], 2);
     let mut workload = Workload::start(&client, TOPIC, PAUSE);
@@ -199,6 +204,8 @@ fn a_group_goes_on_when_its_coordinator_moves() {
     let (second, address) = until("another coordinator", || {
         Some(coordinator(&client, GROUP)).filter(|found| found.0 != first)
     });
+    let noticed = cluster.homes.iter().any(|home| home.log().contains("nobody listens"));
+    assert!(noticed, "the dead broker's session ran out");
     reader.goes_on("records without the first broker");
     cluster.restart(first);
     until("offsets in sync", || client.all_in_sync(OFFSETS));

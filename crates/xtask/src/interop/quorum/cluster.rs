@@ -6,13 +6,16 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::super::server::{End, Maker, Server, command, milena};
+use super::super::java;
+use super::super::server::{End, Maker, Server, command_of, milena};
 
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAABqQ";
 /// How long anything may take before it counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(150);
 const NODES_MAX: usize = 6;
+/// What 4.3 can open.
+const OF_4_3: [&str; 4] = ["--release-version", "4.3-IV0", "--feature", "share.version=1"];
 
 /// What the properties files of all nodes say.
 const COMMON: &str = "\
@@ -73,6 +76,8 @@ pub struct Cluster {
     is_static: bool,
     /// More lines for every properties file; they win over the ones before.
     more: &'static str,
+    /// Of Apache Kafka.
+    release: String,
 }
 
 /// A row of `kafka-metadata-quorum describe --replication`.
@@ -101,7 +106,14 @@ impl Cluster {
             nodes: nodes.collect(),
             is_static,
             more: "",
+            release: java::KAFKA.to_owned(),
         }
+    }
+
+    /// With a release of Apache Kafka of one's own choice; directories are formatted at its level.
+    pub fn of_release(mut self, release: &str) -> Cluster {
+        release.clone_into(&mut self.release);
+        self
     }
 
     /// With these lines in every properties file.
@@ -200,6 +212,9 @@ impl Cluster {
             Voters::Standalone => words.push("--standalone"),
             Voters::Learned => words.push("--no-initial-controllers"),
         }
+        if self.release.starts_with("4.3.") {
+            words.extend(OF_4_3);
+        }
         tool("kafka-storage", &words).map(drop)
     }
 
@@ -207,7 +222,7 @@ impl Cluster {
     pub fn launch(&mut self, id: u16) -> Result<(), String> {
         let maker = self.node(id).maker;
         let log = self.root.path().join(format!("node-{id}.log"));
-        let command = command(maker, &self.properties(id))?;
+        let command = command_of(&self.release, maker, &self.properties(id))?;
         let server = Server::launch(maker, command, &log)?;
         self.node_mut(id).server = Some(server);
         Ok(())
