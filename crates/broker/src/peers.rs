@@ -57,9 +57,7 @@ impl Lane {
     pub fn client_id(self, node: BrokerId) -> String {
         match self {
             Lane::Quorum => format!("raft-client-{node}"),
-            Lane::Probe | Lane::Heartbeat | Lane::Controller | Lane::Forwarding => {
-                node.to_string()
-            }
+            Lane::Probe | Lane::Heartbeat | Lane::Controller | Lane::Forwarding => node.to_string(),
             Lane::Fetch(fetcher) => format!("broker-{node}-fetcher-{fetcher}"),
             Lane::Markers => format!("broker-{node}-txn-marker-sender"),
             Lane::Verification => format!("broker-{node}-add-partitions-to-txn"),

@@ -39,6 +39,7 @@ impl Probes {
                 ApiVersionsRequest {
                     client_software_name: "milena".into(),
                     client_software_version: env!("CARGO_PKG_VERSION").into(),
+                    ..ApiVersionsRequest::default()
                 },
                 now.mono + PATIENCE,
                 Asker::Quorum,
@@ -80,9 +81,13 @@ mod tests {
         let [first, second] = &calls[..] else {
             panic!("{calls:?}")
         };
-        let refused = probes.answered(&first.end(Err(Unanswered::Refused))).unwrap();
+        let refused = probes
+            .answered(&first.end(Err(Unanswered::Refused)))
+            .unwrap();
         assert_eq!((refused.broker, refused.gone), (3, true));
-        let late = probes.answered(&second.end(Err(Unanswered::TimedOut))).unwrap();
+        let late = probes
+            .answered(&second.end(Err(Unanswered::TimedOut)))
+            .unwrap();
         assert_eq!((late.broker, late.gone), (4, false));
         probes.send([3].into_iter(), now, &mut out);
         assert_eq!(out.posts.len(), 1);

@@ -551,7 +551,10 @@ impl Quorum {
     fn probed(&mut self, probed: &Probed, now: Now) {
         let broker = probed.broker;
         if probed.gone && self.active.is_some() && self.controller.presume_gone(broker, now) {
-            info!(broker, "nobody listens where this broker did: its session ends");
+            info!(
+                broker,
+                "nobody listens where this broker did: its session ends"
+            );
         }
     }
 

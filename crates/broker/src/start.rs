@@ -10,7 +10,7 @@ use milena_config::{NodeConfig, Voter as ConfiguredVoter};
 use milena_controller::{Controller, Options};
 use milena_disk::Disk;
 use milena_group::consumer::assignor::Assignor;
-use milena_group::{ConsumerGroupConfig, GroupConfig};
+use milena_group::{ConsumerGroupConfig, GroupConfig, MigrationPolicy};
 use milena_image::VersionedRecord;
 use milena_log::LogDir;
 use milena_log::meta_properties::MetaProperties;
@@ -570,6 +570,10 @@ fn consumer_groups(config: &NodeConfig) -> ConsumerGroupConfig {
             .iter()
             .filter_map(|name| Assignor::named(name))
             .collect(),
+        migration: config
+            .text("group.consumer.migration.policy")
+            .and_then(MigrationPolicy::named)
+            .unwrap_or(MigrationPolicy::Bidirectional),
         regex_refresh_interval_ms: config.int("group.consumer.regex.refresh.interval.ms"),
         ..ConsumerGroupConfig::default()
     }

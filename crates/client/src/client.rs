@@ -36,6 +36,7 @@ pub enum Target {
 
 /// Kinds of coordinators in FindCoordinator.
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 /// A client of one cluster.
 #[derive(Debug)]
@@ -343,15 +344,24 @@ impl Client {
 
     /// The broker that coordinates a group. One try; it is added to the known nodes.
     pub async fn coordinator_once(&mut self, group: &Str) -> Result<Node, Error> {
+        self.find_coordinator(GROUP, group).await
+    }
+
+    /// The broker that coordinates the transactions of a transactional id. One try; it is added to the known nodes.
+    pub async fn transaction_coordinator_once(&mut self, id: &Str) -> Result<Node, Error> {
+        self.find_coordinator(TRANSACTION, id).await
+    }
+
+    async fn find_coordinator(&mut self, key_type: i8, key: &Str) -> Result<Node, Error> {
         let connection = self.connection(Target::Any).await?;
         let batched = connection.version(FindCoordinatorRequest::API_KEY) >= Some(4);
         let mut request = FindCoordinatorRequest {
-            key_type: GROUP,
+            key_type,
             ..Default::default()
         };
         match batched {
-            true => request.coordinator_keys = vec![group.clone()],
-            false => request.key = group.clone(),
+            true => request.coordinator_keys = vec![key.clone()],
+            false => request.key = key.clone(),
         }
         let answer = connection.call(&request).await?;
         let (id, host, port) = match answer.coordinators.first() {

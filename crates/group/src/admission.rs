@@ -5,6 +5,7 @@ use milena_coordinator::Token;
 use milena_protocol::{HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest};
 
 use crate::classic::{ClassicGroup, Joining, Turn, Write};
+use crate::consumer::classic::with_members;
 use crate::request::{
     RequestContext, ShardResponse, heartbeat, join_error, leave_error, sync_error,
 };
@@ -26,13 +27,12 @@ impl GroupShard {
             request,
             config: &config,
         };
+        if with_members(self.groups.get(&request.group_id)).is_some() {
+            return self.join_consumer(&joining, turn);
+        }
         let error = match self.groups.get_mut(&request.group_id) {
             Some(Group::Classic(group)) => return group.join(&joining, turn),
             Some(Group::Other(group)) if !group.may_be_replaced() => {
-                ErrorCode::InconsistentGroupProtocol
-            }
-            // Members of both protocols in one group are not supported yet.
-            Some(Group::Consumer(group)) if !group.is_empty() => {
                 ErrorCode::InconsistentGroupProtocol
             }
             Some(Group::Consumer(_) | Group::Other(_)) | None if request.member_id.is_empty() => {
@@ -78,6 +78,9 @@ impl GroupShard {
         request: SyncGroupRequest,
         turn: &mut Turn<'_>,
     ) -> Option<Write> {
+        if let Some(group) = with_members(self.groups.get(&request.group_id)) {
+            return Some(self.sync_consumer(&group, token, &request, turn));
+        }
         match self.classic_mut(&request.group_id) {
             Some(group) => group.sync(token, request, turn),
             None => {
@@ -94,9 +97,12 @@ impl GroupShard {
         request: &HeartbeatRequest,
         turn: &mut Turn<'_>,
     ) -> Write {
-        let error = match self.classic_mut(&request.group_id) {
-            Some(group) => group.heartbeat(request, turn),
-            None => ErrorCode::UnknownMemberId,
+        let error = match with_members(self.groups.get(&request.group_id)) {
+            Some(group) => self.heartbeat_consumer(&group, request, turn),
+            None => match self.classic_mut(&request.group_id) {
+                Some(group) => group.heartbeat(request, turn),
+                None => ErrorCode::UnknownMemberId,
+            },
         };
         Write::new(Vec::new()).answer(token, ShardResponse::Heartbeat(heartbeat(error)))
     }
@@ -107,6 +113,10 @@ impl GroupShard {
         request: &LeaveGroupRequest,
         turn: &mut Turn<'_>,
     ) -> Write {
+        if let Some(group) = with_members(self.groups.get(&request.group_id)) {
+            let (response, write) = self.leave_classic(&group, request, turn);
+            return write.answer(token, ShardResponse::Leave(response));
+        }
         let config = self.config.clone();
         let (response, write) = match self.classic_mut(&request.group_id) {
             Some(group) => group.leave(request, &config, turn),

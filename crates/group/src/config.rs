@@ -54,10 +54,50 @@ pub struct ConsumerGroupConfig {
     pub members_max: i32,
     /// `group.consumer.assignors`: of these the first is that of groups whose members want none.
     pub assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`.
+    pub migration: MigrationPolicy,
     /// `group.consumer.regex.refresh.interval.ms`.
     pub regex_refresh_interval_ms: i32,
     /// Of groups without configs of their own.
     pub defaults: ConsumerGroupSettings,
+}
+
+/// In which direction groups may change between the classic and the consumer protocol while they have members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    Disabled,
+    Upgrade,
+    Downgrade,
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// By its name, whatever the case of letters.
+    pub fn named(name: &str) -> Option<MigrationPolicy> {
+        match name.to_ascii_lowercase().as_str() {
+            "disabled" => Some(MigrationPolicy::Disabled),
+            "upgrade" => Some(MigrationPolicy::Upgrade),
+            "downgrade" => Some(MigrationPolicy::Downgrade),
+            "bidirectional" => Some(MigrationPolicy::Bidirectional),
+            _ => None,
+        }
+    }
+
+    /// From the classic protocol to the consumer protocol.
+    pub fn upgrades(self) -> bool {
+        matches!(
+            self,
+            MigrationPolicy::Upgrade | MigrationPolicy::Bidirectional
+        )
+    }
+
+    /// From the consumer protocol to the classic protocol.
+    pub fn downgrades(self) -> bool {
+        matches!(
+            self,
+            MigrationPolicy::Downgrade | MigrationPolicy::Bidirectional
+        )
+    }
 }
 
 /// What a group may have of its own.
@@ -76,6 +116,7 @@ impl Default for ConsumerGroupConfig {
         ConsumerGroupConfig {
             members_max: i32::MAX,
             assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy::Bidirectional,
             regex_refresh_interval_ms: 600_000,
             defaults: ConsumerGroupSettings {
                 session_timeout_ms: 45_000,

@@ -21,7 +21,7 @@ mod request;
 mod shard;
 
 pub use api::{GroupRequest, GroupResponse, Topics};
-pub use config::{ConsumerGroupConfig, ConsumerGroupSettings, GroupConfig};
+pub use config::{ConsumerGroupConfig, ConsumerGroupSettings, GroupConfig, MigrationPolicy};
 pub use coordinator::GroupCoordinator;
 /// What the owner of a [`GroupCoordinator`] deals in.
 pub use milena_coordinator::{

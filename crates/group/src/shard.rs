@@ -78,6 +78,10 @@ pub enum Timer {
     Sync(Str),
     /// The time of a consumer group's member to give back what it is not to have.
     Rebalance(Str, Str),
+    /// The time of a classic member of a consumer group to join again.
+    ClassicJoin(Str, Str),
+    /// The time of a classic member of a consumer group to ask for its assignment.
+    ClassicSync(Str, Str),
     /// The next look at what has expired.
     Expire,
 }
@@ -99,6 +103,8 @@ pub enum After {
     },
     /// The last member left.
     Emptied { group: Str },
+    /// A consumer group has become a classic one; this is what it was.
+    Downgraded { group: Arc<ConsumerGroup> },
     /// What a group's regular expressions stand for is to be looked at.
     Resolve { group: Str, regexes: BTreeSet<Str> },
     /// A static member has a new id.
@@ -344,6 +350,12 @@ impl Shard for GroupShard {
                 self.member_timer(&id, &member_id, "its session timed out", turn)
             }
             Timer::Rebalance(id, member_id) => self.rebalance_timer(&id, &member_id, turn),
+            Timer::ClassicJoin(id, member_id) => {
+                self.member_timer(&id, &member_id, "it did not join again in time", turn)
+            }
+            Timer::ClassicSync(id, member_id) => {
+                self.member_timer(&id, &member_id, "it did not synchronise in time", turn)
+            }
             Timer::Session(id, member_id) => self
                 .classic_mut(&id)?
                 .session_timer(&member_id, &config, turn),
@@ -383,6 +395,11 @@ impl Shard for GroupShard {
             }
             After::Resolve { group, regexes } => {
                 self.resolve_regexes(&group, &regexes, result, turn)
+            }
+            After::Downgraded { group } => {
+                let error = result.err()?;
+                self.undo_downgrade(group, error, turn);
+                None
             }
             After::StaticReplaced(change) => {
                 let group = self.classic_mut(&change.0.group)?;

@@ -97,8 +97,7 @@ impl Partition {
         verify::check(log, verifying, &header, vouched)?;
         let done = log.append_as_leader(batch, leader.epoch, origin, now)?;
         if header.is_transactional() {
-            // Its transaction is open now, or has ended: neither leaves an earlier yes good.
-            verifying.end(header.producer_id());
+            verifying.end(&header, origin);
         }
         let flush = match done.flush_due {
             true => log.start_flush().map_err(AppendRefused::Fault)?,

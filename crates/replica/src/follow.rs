@@ -128,8 +128,11 @@ impl Partition {
     ) -> Result<(), AppendRefused> {
         self.following(inner, leader_epoch)?;
         self.lower_high_watermark(inner, offset);
-        self.following(inner, leader_epoch)?
-            .truncate_to(offset, now)?;
+        let high_watermark = self.high_watermark();
+        let log = self.following(inner, leader_epoch)?;
+        log.truncate_to(offset, now)?;
+        // Producers were read anew: transactions that ended below it hold nobody up.
+        log.on_high_watermark(high_watermark);
         Ok(())
     }
 

@@ -93,11 +93,13 @@ impl Partition {
         id: TopicIdPartition,
         name: TopicPartition,
         me: BrokerId,
-        log: Log,
+        mut log: Log,
         high_watermark: Offset,
     ) -> Partition {
         let reader = log.reader();
         let bounded = high_watermark.clamp(reader.log_start(), reader.log_end());
+        // Transactions that were found ended below it hold nobody up.
+        log.on_high_watermark(bounded);
         Partition {
             id,
             name,

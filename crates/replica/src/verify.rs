@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use milena_base::ErrorCode;
-use milena_log::Log;
+use milena_log::{AppendOrigin, Log};
 use milena_records::BatchHeader;
 
 use crate::Partition;
@@ -14,6 +14,9 @@ use crate::append::AppendRefused;
 
 /// Questions under way; more of them are refused.
 const VERIFYING_MAX: usize = 100_000;
+
+/// `transaction.version` from which an end has an epoch of its own, that of the next transaction.
+const EPOCH_BUMP_FROM: i16 = 2;
 
 /// A question to the coordinator that is under way, or was answered with yes. Good for one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,8 +70,22 @@ impl Verifying {
         entry.is_some_and(|(_, known)| *known == guard)
     }
 
-    pub(crate) fn end(&mut self, producer_id: i64) {
-        self.entries.remove(&producer_id);
+    /// A transactional batch was appended: its transaction is open now, or has ended. Neither leaves an earlier yes good,
+    /// but for the yes to a later transaction: the coordinator may give it before the end of the one before, under the
+    /// epoch that this end has (KIP-890), is written here.
+    pub(crate) fn end(&mut self, batch: &BatchHeader, origin: AppendOrigin) {
+        self.end_up_to(batch.producer_id(), batch.producer_epoch(), origin);
+    }
+
+    fn end_up_to(&mut self, producer_id: i64, epoch: i16, origin: AppendOrigin) {
+        let ends_the_one_before = matches!(
+            origin,
+            AppendOrigin::Marker { transaction_version } if transaction_version >= EPOCH_BUMP_FROM
+        );
+        let known = self.entries.get(&producer_id).map(|(epoch, _)| *epoch);
+        if known.is_some_and(|of| of < epoch || (of == epoch && !ends_the_one_before)) {
+            self.entries.remove(&producer_id);
+        }
     }
 }
 
@@ -119,5 +136,41 @@ pub(crate) fn check(
             ErrorCode::InvalidTxnState,
             "Record was not part of an ongoing transaction".into(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_yes_outlives_the_end_of_the_transaction_before_alone() {
+        let mut verifying = Verifying::default();
+        let marker = |transaction_version| AppendOrigin::Marker {
+            transaction_version,
+        };
+        // The end of the transaction before has the epoch of the next one.
+        let guard = verifying.begin(7, 3).unwrap();
+        verifying.end_up_to(7, 3, marker(2));
+        assert!(verifying.is_good(7, guard));
+        assert_eq!(verifying.begin(7, 3), Some(guard));
+        // The end of the transaction itself, a batch of it, and an end that may be either.
+        for (epoch, origin) in [
+            (4, marker(2)),
+            (3, AppendOrigin::Client),
+            (3, AppendOrigin::Coordinator),
+            (3, marker(1)),
+            (3, marker(0)),
+        ] {
+            let guard = verifying.begin(7, 3).unwrap();
+            verifying.end_up_to(8, epoch, origin);
+            assert!(verifying.is_good(7, guard));
+            verifying.end_up_to(7, epoch, origin);
+            assert!(!verifying.is_good(7, guard), "{epoch} {origin:?}");
+        }
+        // A batch of an earlier transaction is late; the question about the next one is not touched.
+        let guard = verifying.begin(7, 5).unwrap();
+        verifying.end_up_to(7, 4, AppendOrigin::Client);
+        assert!(verifying.is_good(7, guard));
     }
 }

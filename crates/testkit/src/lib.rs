@@ -1,11 +1,12 @@
 //! `testkit` is what tests share: conversations with state machines as text files ([`check`]), seeded cases
 //! ([`for_each_seed`]), temporary directories, a bound on memory ([`peak_memory`]) and real processes
-//! ([`Process`]).
+//! ([`Process`]), and a checker of what clients did and saw ([`history`]).
 //!
 //! It knows nothing of Kafka and is a dev-dependency only. A transcript of a crate lies in its `tests/transcripts`.
 #![forbid(unsafe_code)]
 
 mod command;
+pub mod history;
 mod memory;
 mod process;
 mod seeds;

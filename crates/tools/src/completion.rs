@@ -36,6 +36,7 @@ fn table(name: &str) -> Option<Table> {
         "kafka-producer-perf-test" => Table::Commands(&perf::producer::TOOL),
         "kafka-storage" => Table::Commands(&storage::TOOL),
         "kafka-topics" => Table::Flags(&topics::flags::SPEC),
+        "kafka-transactions" => Table::Commands(&transactions::TOOL),
         "kafka-verifiable-consumer" => Table::Commands(&perf::verifiable_consumer::TOOL),
         "kafka-verifiable-producer" => Table::Commands(&perf::verifiable_producer::TOOL),
         _ => return None,

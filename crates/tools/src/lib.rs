@@ -34,6 +34,7 @@ mod say;
 mod storage;
 mod subcommands;
 mod topics;
+mod transactions;
 #[cfg(test)]
 mod transcripts;
 
@@ -74,6 +75,7 @@ tools! {
     "kafka-reassign-partitions" => reassign::main,
     "kafka-storage" => storage::main,
     "kafka-topics" => topics::main,
+    "kafka-transactions" => transactions::main,
     "kafka-verifiable-consumer" => perf::verifiable_consumer::main,
     "kafka-verifiable-producer" => perf::verifiable_producer::main,
 }

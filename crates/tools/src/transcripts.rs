@@ -23,7 +23,7 @@ use crate::topics::describe::{Partition, Report, Topic};
 use crate::{
     client_metrics, cluster, configs, connect, console_consumer, delete_records, features,
     get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, reassign, storage,
-    subcommands, topics,
+    subcommands, topics, transactions,
 };
 
 fn words(line: &str) -> Vec<String> {
@@ -93,6 +93,10 @@ fn command_lines() {
             "kafka-reassign-partitions" => flags(&reassign::SPEC, reassign::check, &args),
             "kafka-cluster" => subcommand(&cluster::TOOL, &args),
             "kafka-storage" => subcommand(&storage::TOOL, &args),
+            "kafka-transactions" => match transactions::TOOL.parse(&args) {
+                Ok(parsed) => format!("{:?}", transactions::Work::of(&parsed)),
+                Err(_) => subcommand(&transactions::TOOL, &args),
+            },
             other => panic!("no tool {other}"),
         }
     });

@@ -7,6 +7,7 @@ mod bench;
 mod compat;
 mod faults;
 mod files;
+mod history;
 mod interop;
 mod tidy;
 
@@ -50,6 +51,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "replace",
         "[--kafka RELEASE] [--rate N] [--between N]  interop's part `cluster` as large as wanted: N records a second, N between replacements",
         interop::replace::command,
+    ),
+    (
+        "history",
+        "[--seed N] [--faults N]  random clients of a node that is killed, and a check of all that they did and saw",
+        history::run,
     ),
 ];
 

@@ -20,7 +20,7 @@ use crate::request::ShardResponse;
 use crate::shard::Timer;
 
 /// The protocol type of consumers: its metadata can be read.
-const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
+pub(crate) const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
 /// Where a group stands. A group that is gone (`Dead`) has no state here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,17 @@ impl ClassicGroup {
             new_member_added: false,
             initial_delay: None,
             sync_generation: -1,
+        }
+    }
+
+    /// A group of consumers that is about to get its members, in a generation that is settled.
+    pub(crate) fn stable(id: Str, generation: i32, since: i64) -> ClassicGroup {
+        ClassicGroup {
+            state: ClassicState::Stable,
+            previous_state: ClassicState::CompletingRebalance,
+            protocol_type: Some(CONSUMER_PROTOCOL_TYPE.into()),
+            generation,
+            ..ClassicGroup::new(id, Some(since))
         }
     }
 
@@ -464,6 +475,26 @@ impl ClassicGroup {
         self.count_protocols(&protocols, true);
     }
 
+    /// What the members agree on, without a new generation.
+    pub(crate) fn choose_protocol(&mut self) {
+        self.protocol_name = self.select_protocol();
+        self.subscribed_topics = self.compute_subscribed_topics();
+    }
+
+    /// Gives a member an assignment, made for its subscription.
+    pub(crate) fn assign<E>(
+        &mut self,
+        member_id: &Str,
+        assignment: impl FnOnce(&Bytes) -> Result<Bytes, E>,
+    ) -> Result<(), E> {
+        let protocol = self.protocol_name.clone().unwrap_or_default();
+        if let Some(member) = self.members.get_mut(member_id) {
+            let subscription = member.metadata(&protocol).cloned();
+            member.assignment = assignment(&subscription.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
     /// Parks a member's JoinGroup. One that waited before is answered: its sender has sent another.
     pub(crate) fn await_join(&mut self, member_id: &Str, token: Token, turn: &mut Turn<'_>) {
         let again = crate::request::join_error(member_id.clone(), ErrorCode::RebalanceInProgress);
@@ -490,8 +521,7 @@ impl ClassicGroup {
 
     pub(crate) fn init_next_generation(&mut self, turn: &Turn<'_>) {
         self.generation = self.generation.wrapping_add(1).max(0);
-        self.protocol_name = self.select_protocol();
-        self.subscribed_topics = self.compute_subscribed_topics();
+        self.choose_protocol();
         let state = match self.members.is_empty() {
             true => ClassicState::Empty,
             false => ClassicState::CompletingRebalance,

@@ -13,7 +13,7 @@ use crate::request::{RequestContext, ShardResponse, join_error};
 use crate::shard::member_id_for;
 
 /// First version whose dynamic members learn their id before they are in the group (KIP-394).
-const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+pub(crate) const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 
 /// A JoinGroup with everything that goes with it.
 pub(crate) struct Joining<'a> {

@@ -16,8 +16,10 @@ mod rebalance;
 mod static_member;
 mod sync;
 
+pub(crate) use group::CONSUMER_PROTOCOL_TYPE;
 pub use group::{ClassicGroup, ClassicState};
-pub(crate) use join::Joining;
+pub(crate) use join::{Joining, MEMBER_ID_REQUIRED_FROM};
+pub(crate) use member::{Member, Protocol};
 pub(crate) use static_member::StaticReplaced;
 
 use crate::shard::GroupShard;

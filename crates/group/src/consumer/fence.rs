@@ -12,6 +12,7 @@ use crate::consumer::assignment::Owned;
 use crate::consumer::group::ConsumerGroup;
 use crate::consumer::heartbeat::{Change, known_static_member};
 use crate::consumer::member::{ConsumerMember, LEAVE_STATIC_EPOCH, MemberState};
+use crate::consumer::migrate::Downgrade;
 use crate::consumer::{Refusal, Turn, Write, refuse};
 use crate::record::{ConsumerRecord, GroupRecord};
 use crate::shard::{Group, GroupShard, Timer, after_ms};
@@ -65,6 +66,18 @@ impl GroupShard {
         if members.is_empty() {
             return Write::new(Vec::new());
         }
+        if self.may_downgrade(group, &members, false) {
+            let downgrade = Downgrade {
+                group,
+                leaving: &members,
+                joining: None,
+                rebalances: true,
+            };
+            match self.downgrade(&downgrade, Vec::new(), turn) {
+                Ok(write) => return write,
+                Err(refusal) => tracing::warn!(group = %group.id, why = refusal.message),
+            }
+        }
         for member in &members {
             cancel_member_timers(&group.id, &member.id, turn);
         }
@@ -72,6 +85,7 @@ impl GroupShard {
             group: group.clone(),
             records: Vec::new(),
             resolve: None,
+            upgrades: false,
         };
         for member in &members {
             change.remove(&member.id);
@@ -102,21 +116,22 @@ impl GroupShard {
     /// A sign of life. Members of the classic protocol have brought a timeout of their own.
     pub(crate) fn schedule_member_session(
         &self,
-        group_id: &Str,
-        member_id: &Str,
-        timeout_ms: Option<i32>,
+        group: &ConsumerGroup,
+        member: &ConsumerMember,
         turn: &mut Turn<'_>,
     ) {
-        let timeout_ms =
-            timeout_ms.unwrap_or_else(|| self.settings_of(group_id).session_timeout_ms);
-        let timer = Timer::Session(group_id.clone(), member_id.clone());
-        turn.schedule(timer, after_ms(turn.now, timeout_ms));
+        let timeout_ms = match &member.classic {
+            Some(classic) => classic.session_timeout_ms,
+            None => self.settings_of(&group.id).session_timeout_ms,
+        };
+        schedule_session(group, member, timeout_ms, turn);
     }
 
-    /// Sessions begin anew when a group is loaded.
+    /// Sessions begin anew when a group is loaded, all with the group's timeout.
     pub(crate) fn load_consumer(&self, group: &ConsumerGroup, turn: &mut Turn<'_>) {
+        let timeout_ms = self.settings_of(&group.id).session_timeout_ms;
         for member in group.members.values() {
-            self.schedule_member_session(&group.id, &member.id, None, turn);
+            schedule_session(group, member, timeout_ms, turn);
             if member.state == MemberState::UnrevokedPartitions {
                 let timer = Timer::Rebalance(group.id.clone(), member.id.clone());
                 turn.schedule(timer, after_ms(turn.now, member.rebalance_timeout_ms));
@@ -230,9 +245,24 @@ fn away(member: ConsumerMember) -> ConsumerMember {
     }
 }
 
+fn schedule_session(
+    group: &ConsumerGroup,
+    member: &ConsumerMember,
+    timeout_ms: i32,
+    turn: &mut Turn<'_>,
+) {
+    let timer = Timer::Session(group.id.clone(), member.id.clone());
+    turn.schedule(timer, after_ms(turn.now, timeout_ms));
+}
+
 pub(crate) fn cancel_member_timers(group_id: &Str, member_id: &Str, turn: &mut Turn<'_>) {
     let ids = || (group_id.clone(), member_id.clone());
-    for timer in [Timer::Session, Timer::Rebalance] {
+    for timer in [
+        Timer::Session,
+        Timer::Rebalance,
+        Timer::ClassicJoin,
+        Timer::ClassicSync,
+    ] {
         let (group_id, member_id) = ids();
         turn.cancel(&timer(group_id, member_id));
     }

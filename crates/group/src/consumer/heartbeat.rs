@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use milena_base::{ErrorCode, Uuid};
 use milena_coordinator::Token;
-use milena_protocol::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, ConsumerGroupMetadataValue, Str,
-};
+use milena_protocol::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, Str};
 
 use crate::consumer::assignment::{self, Partitions, Reported, is_within};
 use crate::consumer::group::{ConsumerGroup, Subscriptions};
@@ -29,6 +27,8 @@ pub(crate) struct Change {
     pub(crate) records: Vec<GroupRecord>,
     /// Regular expressions to be looked at once this is committed.
     pub(crate) resolve: Option<BTreeSet<Str>>,
+    /// A classic group becomes this one.
+    pub(crate) upgrades: bool,
 }
 
 /// A member before and after a request, and what it says it has.
@@ -99,19 +99,22 @@ impl GroupShard {
         };
         let noted = self.note(&mut change, &changed, turn)?;
         let new = self.advance(&mut change, &changed, &noted, turn)?;
-        self.schedule_member_session(&change.group.id, &member_id, None, turn);
+        if change.upgrades {
+            self.announce_upgrade(&change.group, turn);
+        }
+        self.schedule_member_session(&change.group, &new, turn);
         let response = self.beaten(request, &old, &new);
-        let regexes = change.resolve.take();
-        let after = regexes.map(|regexes| After::Resolve {
-            group: change.group.id.clone(),
-            regexes,
-        });
+        Ok((self.write_of(change), response))
+    }
+
+    pub(crate) fn write_of(&mut self, change: Change) -> Write {
         let write = Write::new(change.records);
-        let write = match after {
-            Some(after) => write.after(after),
-            None => write,
+        let Some(regexes) = change.resolve else {
+            return write;
         };
-        Ok((write, response))
+        let group = change.group.id.clone();
+        self.watch.resolving.insert(group.clone());
+        write.after(After::Resolve { group, regexes })
     }
 
     /// The assignment is told where it has changed, or where the member has told everything.
@@ -136,7 +139,7 @@ impl GroupShard {
     }
 
     /// The group that a request is for; a new one where somebody joins one that is not there.
-    pub(crate) fn consumer_group_for(&self, id: &Str, joins: bool) -> Result<Change, Refusal> {
+    pub(crate) fn consumer_group_for(&mut self, id: &Str, joins: bool) -> Result<Change, Refusal> {
         let mut records = Vec::new();
         let new = || Arc::new(ConsumerGroup::new(id.detached()));
         let group = match self.groups.get(id) {
@@ -145,6 +148,10 @@ impl GroupShard {
             Some(Group::Classic(group)) if joins && group.is_empty() => {
                 records.push(GroupRecord::classic_tombstone(&id.detached()));
                 new()
+            }
+            Some(Group::Classic(group)) if joins => {
+                let classic = group.clone();
+                return self.upgrade(&classic);
             }
             None => {
                 return refuse(
@@ -161,6 +168,7 @@ impl GroupShard {
             group,
             records,
             resolve: None,
+            upgrades: false,
         })
     }
 
@@ -315,7 +323,7 @@ impl GroupShard {
     }
 
     /// Assignments follow each other in some distance.
-    fn may_assign(&self, group: &ConsumerGroup, turn: &Turn<'_>) -> bool {
+    pub(crate) fn may_assign(&self, group: &ConsumerGroup, turn: &Turn<'_>) -> bool {
         let interval = i64::from(self.settings_of(&group.id).assignment_interval_ms);
         let last = group.assignment_timestamp;
         last == 0 || interval == 0 || turn.now.wall.0 >= last.saturating_add(interval)
@@ -387,10 +395,7 @@ impl ConsumerGroup {
     }
 
     pub(crate) fn epoch_record(&self, epoch: i32, metadata_hash: i64) -> GroupRecord {
-        self.record(ConsumerRecord::Metadata(Some(ConsumerGroupMetadataValue {
-            epoch,
-            metadata_hash,
-        })))
+        self.record(ConsumerRecord::epoch(epoch, metadata_hash))
     }
 }
 

@@ -10,13 +10,16 @@
 
 pub(crate) mod assignment;
 pub mod assignor;
+pub(crate) mod classic;
 mod commit;
 mod describe;
+mod embedded;
 mod fence;
 pub(crate) mod group;
 mod hash;
 mod heartbeat;
 mod member;
+mod migrate;
 mod reconcile;
 pub(crate) mod record;
 pub mod regex;

@@ -35,6 +35,13 @@ pub enum ConsumerRecord {
 }
 
 impl ConsumerRecord {
+    pub(crate) fn epoch(epoch: i32, metadata_hash: i64) -> ConsumerRecord {
+        ConsumerRecord::Metadata(Some(ConsumerGroupMetadataValue {
+            epoch,
+            metadata_hash,
+        }))
+    }
+
     pub(crate) fn encode(&self, group: &Str) -> Result<KeyValue, EncodeError> {
         let value = match self {
             ConsumerRecord::Metadata(value) => written(value.as_ref()),

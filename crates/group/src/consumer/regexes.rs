@@ -87,7 +87,6 @@ impl GroupShard {
         if !due || regexes.is_empty() {
             return None;
         }
-        self.watch.resolving.insert(group.id.clone());
         Some(regexes.keys().cloned().collect())
     }
 

@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use milena_base::Uuid;
 use milena_group::GroupRequest;
 use milena_protocol::consumer_group_heartbeat_request::TopicPartitions;
 use milena_protocol::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse, GroupCoordinatorKey, GroupCoordinatorValue, Str,
-    consumer_group_describe_response as describe,
+    ConsumerGroupHeartbeatResponse, ConsumerProtocolAssignment, GroupCoordinatorKey,
+    GroupCoordinatorValue, Str, consumer_group_describe_response as describe,
+    consumer_protocol_assignment as protocol_assignment,
+    consumer_protocol_subscription as subscription, decode_versioned, encode_versioned,
 };
 use milena_testkit::{Command, check_each};
 
@@ -80,6 +83,52 @@ fn owned(text: &str) -> Vec<TopicPartitions> {
         }
     }
     topics
+}
+
+/// What a member of the classic protocol says it has.
+pub fn owned_by_name(c: &Command) -> Vec<subscription::TopicPartition> {
+    let owned: Vec<String> = c.list("owns");
+    let named = owned.iter().map(|partition| {
+        let (topic, partition) = partition.rsplit_once('-').expect("topic-partition");
+        subscription::TopicPartition {
+            topic: Str::copy(topic),
+            partitions: vec![partition.parse().expect("a number")],
+        }
+    });
+    named.collect()
+}
+
+/// An assignment as a leader makes it: `=t-0+t-1` in the form that consumers have, other text as it is.
+pub fn assignment(text: &str) -> Bytes {
+    let Some(partitions) = text.strip_prefix('=') else {
+        return text.as_bytes().to_vec().into();
+    };
+    let each = partitions
+        .split('+')
+        .filter(|partition| !partition.is_empty());
+    let assigned = each.map(|partition| {
+        let (topic, partition) = partition.rsplit_once('-').expect("topic-partition");
+        protocol_assignment::TopicPartition {
+            topic: Str::copy(topic),
+            partitions: vec![partition.parse().expect("a number")],
+        }
+    });
+    let assignment = ConsumerProtocolAssignment {
+        assigned_partitions: assigned.collect(),
+        user_data: None,
+    };
+    encode_versioned(&assignment, 1).expect("short")
+}
+
+/// The other way.
+pub fn assignment_text(assignment: &Bytes) -> Option<String> {
+    let readable = assignment.first() == Some(&0) && assignment.get(1).is_some_and(|v| *v < 4);
+    let (read, _) = readable
+        .then(|| decode_versioned::<ConsumerProtocolAssignment>(assignment).ok())
+        .flatten()?;
+    let topics = read.assigned_partitions.iter();
+    let each = topics.flat_map(|t| t.partitions.iter().map(|p| format!("{}-{p}", t.topic)));
+    Some(format!("={}", each.collect::<Vec<_>>().join("+")))
 }
 
 fn place(id: Uuid, partition: i32) -> String {

@@ -81,7 +81,7 @@ impl Names {
                         m.session_timeout,
                         m.rebalance_timeout,
                         text(&m.subscription),
-                        text(&m.assignment)
+                        assigned(&m.assignment)
                     );
                 }
                 line
@@ -134,7 +134,7 @@ impl Names {
                 "SyncGroup type={} protocol={} assignment={}",
                 r.protocol_type.as_deref().unwrap_or("null"),
                 r.protocol_name.as_deref().unwrap_or("null"),
-                text(&r.assignment)
+                assigned(&r.assignment)
             ),
             GroupResponse::Heartbeat(r) => format!("Heartbeat {}", code(r.error_code)),
             GroupResponse::LeaveGroup(r) => {
@@ -193,7 +193,7 @@ impl Names {
                             m.client_id,
                             m.client_host,
                             text(&m.member_metadata),
-                            text(&m.member_assignment)
+                            assigned(&m.member_assignment)
                         );
                     }
                 }
@@ -274,6 +274,11 @@ fn text(bytes: &Bytes) -> String {
         Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => format!("{text:?}"),
         _ => format!("{} bytes", bytes.len()),
     }
+}
+
+/// A consumer's assignment as its partitions.
+fn assigned(assignment: &Bytes) -> String {
+    consumer::assignment_text(assignment).unwrap_or_else(|| text(assignment))
 }
 
 /// What each partition was told, after `said`.

@@ -1,7 +1,9 @@
 //! Plays `tests/transcripts`: each file is a conversation with one coordinator.
 
 use milena_base::{ErrorCode, Uuid};
-use milena_group::{ConsumerGroupSettings, GroupConfig, GroupRequest, Marker, Payload, Producer};
+use milena_group::{
+    ConsumerGroupSettings, GroupConfig, GroupRequest, Marker, MigrationPolicy, Payload, Producer,
+};
 use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::leave_group_request::MemberIdentity;
 use milena_protocol::offset_commit_request::{
@@ -248,6 +250,10 @@ impl Player {
             config.consumer.assignors = named.collect();
         }
         set("partitions", &mut self.partitions);
+        if let Some(policy) = c.find::<String>("policy") {
+            let policy = MigrationPolicy::named(&policy);
+            config.consumer.migration = policy.expect("a policy");
+        }
         if let Some(max) = c.find("metadata_max") {
             self.config.offset_metadata_max = max;
         }
@@ -395,7 +401,7 @@ impl Player {
         given
             .map(|(member, assignment)| SyncGroupRequestAssignment {
                 member_id: self.names.id(member),
-                assignment: assignment.as_bytes().to_vec().into(),
+                assignment: consumer::assignment(assignment),
             })
             .collect()
     }
@@ -415,12 +421,13 @@ impl Player {
     }
 }
 
-/// `protocols=range:x,roundrobin:y`, or `topics=a,b` for a consumer that ranges over them.
+/// `protocols=range:x,roundrobin:y`, or `topics=a,b` for a consumer that ranges over them; it may say `owns=a-0,b-1`.
 fn protocols(c: &Command) -> Vec<JoinGroupRequestProtocol> {
     let topics: Vec<String> = c.list("topics");
     if !topics.is_empty() {
         let subscription = ConsumerProtocolSubscription {
             topics: topics.into_iter().map(Str::from).collect(),
+            owned_partitions: consumer::owned_by_name(c),
             ..Default::default()
         };
         return vec![JoinGroupRequestProtocol {

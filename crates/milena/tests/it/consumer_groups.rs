@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use milena_base::ErrorCode;
 use milena_protocol::consumer_group_heartbeat_request::TopicPartitions;
 use milena_protocol::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use milena_protocol::join_group_request::JoinGroupRequestProtocol;
 use milena_protocol::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    FindCoordinatorRequest, IncrementalAlterConfigsRequest, Str,
+    FindCoordinatorRequest, IncrementalAlterConfigsRequest, JoinGroupRequest, Str,
 };
 
 use crate::node::{Home, PATIENCE};
@@ -163,6 +164,37 @@ fn partitions_have_one_reader_and_move_when_it_dies() {
     group.members.truncate(1);
     group.settles_at(&[3]);
     println!("{} heartbeats", group.beats);
+}
+
+/// What a member of the classic protocol is told that joins a group which a member of the new one is in.
+fn classic_join_under(policy: &str) -> i16 {
+    let home = home().with("group.consumer.migration.policy", policy);
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    wire.create_topic("t", 1, &[]);
+    coordinator_serves(&mut wire);
+    let first = join(&mut wire, "a", None);
+    assert_eq!(first.error_code, 0, "{:?}", first.error_message);
+    let request = JoinGroupRequest {
+        group_id: GROUP.into(),
+        session_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol {
+            name: "range".into(),
+            metadata: vec![0; 10].into(),
+        }],
+        ..Default::default()
+    };
+    wire.call(&request, 9).error_code
+}
+
+#[test]
+fn the_policy_says_whether_protocols_mix() {
+    let refused = classic_join_under("disabled");
+    assert_eq!(refused, ErrorCode::InconsistentGroupProtocol.code());
+    // It is told its id, and may join with that.
+    let taken = classic_join_under("Bidirectional");
+    assert_eq!(taken, ErrorCode::MemberIdRequired.code());
 }
 
 fn join(wire: &mut Wire, member: &str, assignor: Option<&str>) -> ConsumerGroupHeartbeatResponse {

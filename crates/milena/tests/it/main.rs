@@ -10,6 +10,7 @@ mod compaction;
 mod configs;
 mod consumer_groups;
 mod fetching;
+mod history;
 mod node;
 mod quotas;
 mod recovery;

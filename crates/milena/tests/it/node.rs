@@ -41,6 +41,8 @@ pub struct Home {
     pub properties: Properties,
     /// The network namespace that it runs in, but for the machine's own.
     pub namespace: Option<String>,
+    /// How often.
+    formatted: AtomicU64,
 }
 
 impl Home {
@@ -61,6 +63,7 @@ impl Home {
             dir,
             properties,
             namespace: None,
+            formatted: AtomicU64::new(0),
         }
     }
 
@@ -95,8 +98,7 @@ impl Home {
         request.initial_controllers = controllers;
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         // A directory's id is its own, also that of a second one of the same node.
-        static FORMATTED: AtomicU64 = AtomicU64::new(0);
-        let nth = FORMATTED.fetch_add(1, Ordering::Relaxed);
+        let nth = self.formatted.fetch_add(1, Ordering::Relaxed);
         let mut prng = Prng::new(config.node_id().0 as u64 + 1000 * nth);
         format(&disk, &request, &mut prng, Timestamp(1_700_000_000_000)).expect("it is formatted");
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::node::{Home, Node};
 
 /// Runs a tool on the node; its status, and what it printed.
-fn tool(node: &Node, name: &str, args: &[&str]) -> (i32, String, String) {
+pub fn tool(node: &Node, name: &str, args: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_milena"))
         .arg(name)
         .args(["--bootstrap-server", &node.address])

@@ -13,6 +13,7 @@ use milena_protocol::{
 use milena_records::batches;
 
 use crate::node::Home;
+use crate::tools::tool;
 use crate::transactional::*;
 use crate::wire::Wire;
 
@@ -261,4 +262,75 @@ fn an_unused_transactional_id_is_forgotten() {
     let again = Producer::start(&node, "once", NEW, 60_000);
     assert!((again.id, again.epoch) != (producer.id, producer.epoch));
     println!("transactions: 1 id forgotten");
+}
+
+#[test]
+fn a_hanging_transaction_is_found_and_aborted_by_the_tool() {
+    let home = Home::new().with("transaction.partition.verification.enable", "false");
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    wire.create_topic("t", 1, &[]);
+    let mut hangs = Producer::start(&node, "hangs", OLD, 60_000);
+    assert_eq!(hangs.send("t", "nobody ends this").error_code, 0);
+    let mut open = Producer::start(&node, "open", NEW, 60_000);
+    open.sent("t", "somebody ends this");
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (status, out, err) = tool(&node, "kafka-transactions", &words);
+        let cells = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let rows: Vec<String> = out.lines().skip(1).map(cells).collect();
+        (status, rows, err)
+    };
+    let (status, rows, _) = run("list");
+    let listed = [
+        format!("hangs 1 {} Empty", hangs.id),
+        format!("open 1 {} Ongoing", open.id),
+    ];
+    assert_eq!(status, 0);
+    assert!(
+        rows.len() == 2 && listed.iter().all(|row| rows.contains(row)),
+        "{rows:?}"
+    );
+    let (_, rows, _) = run("list --transactional-id-pattern o.*");
+    assert_eq!(rows, [listed[1].clone()]);
+    // What has never begun counts as long ago, as in Kafka.
+    assert_eq!(run("list --duration-filter 3600000").1, [listed[0].clone()]);
+    let (_, rows, _) = run("describe --transactional-id open");
+    let begins = format!("1 open {} {} Ongoing 60000 ", open.id, open.epoch);
+    assert!(
+        rows[0].starts_with(&begins) && rows[0].ends_with(" t-0"),
+        "{rows:?}"
+    );
+    let (status, _, err) = run("describe --transactional-id nobody");
+    assert!(
+        status == 1 && err.contains("failed because the ID could not be found"),
+        "{err}"
+    );
+    // Only what no coordinator is going to end hangs.
+    let search = "find-hanging --topic t --max-transaction-timeout 0";
+    let rows = eventually("a hanging transaction", || {
+        let (_, rows, _) = run(search);
+        (!rows.is_empty()).then_some(rows)
+    });
+    let row = format!("t 0 {} 0 -1 0 ", hangs.id);
+    assert!(rows.len() == 1 && rows[0].starts_with(&row), "{rows:?}");
+    let (_, rows, _) = run("describe-producers --topic t --partition 0");
+    assert_eq!(rows.len(), 2);
+    let (status, _, err) = run("abort --topic t --partition 0 --start-offset 7");
+    assert!(
+        status == 1 && err.contains("Could not find any open transactions"),
+        "{err}"
+    );
+    let (status, _, err) = run("abort --topic t --partition 0 --start-offset 0");
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert_eq!(run(search).1, [""; 0]);
+    assert_eq!(last_stable(&mut wire, "t"), 1);
+    let (status, _, err) = run("forceTerminateTransaction --transactionalId open");
+    assert_eq!(status, 0, "{err}");
+    eventually("an end", || {
+        (last_stable(&mut wire, "t") == 4).then_some(())
+    });
+    assert_ne!(open.end(true), 0);
+    assert_eq!(committed(&mut wire, "t"), [""; 0]);
+    println!("transactions: 1 hanging found and aborted, 1 terminated, by the tool");
 }

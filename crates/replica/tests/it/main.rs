@@ -6,6 +6,7 @@ mod fetching;
 mod machine;
 mod publication;
 mod replicas;
+mod stable;
 
 #[test]
 fn transcripts() {

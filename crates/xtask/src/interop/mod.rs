@@ -15,6 +15,7 @@ mod server;
 mod storage;
 mod tool_host;
 mod tools;
+mod txn;
 
 /// A part of the comparison: its name, what it shows, and how it is run.
 type Part = fn() -> Result<(), String>;
@@ -69,6 +70,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "kcat",
         "librdkafka's kcat: codecs, headers, offsets, groups",
         kcat::run,
+    ),
+    (
+        "txn",
+        "transactions that outlive a change of the program, and a copy exactly once under kills",
+        txn::run,
     ),
     (
         "goldens",

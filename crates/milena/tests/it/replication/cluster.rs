@@ -154,11 +154,7 @@ fn format(home: &Home) {
 pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
 
 impl Client {
-    fn answers<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-    ) -> impl Iterator<Item = R::Response> {
+    fn answers<R: Request>(&self, request: &R, version: i16) -> impl Iterator<Item = R::Response> {
         let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
         known.into_iter().filter_map(move |address| {
             let wire = Wire::try_connect(&address)?;

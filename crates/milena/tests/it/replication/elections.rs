@@ -36,7 +36,9 @@ fn an_unclean_election_goes_on_without_what_is_lost() {
     client.create_topic(TOPIC, &[&[1, 2]], 1);
     assert_eq!(write(&client, TOPIC, 0, 100, -1), 0);
     cluster.kill(2);
-    until("the dead replica has left", || (in_sync(&client, TOPIC) == 1).then_some(()));
+    until("the dead replica has left", || {
+        (in_sync(&client, TOPIC) == 1).then_some(())
+    });
     assert_eq!(write(&client, TOPIC, 100, 50, -1), 0);
     cluster.kill(1);
     cluster.restart(2);
@@ -48,7 +50,9 @@ fn an_unclean_election_goes_on_without_what_is_lost() {
     assert_eq!(elect(&client, PREFERRED), PREFERRED_LEADER_NOT_AVAILABLE);
     until("still nobody leads", leaderless);
     assert_eq!(elect(&client, UNCLEAN), 0);
-    until("the other replica leads", || client.leader(TOPIC, 0).filter(|leader| leader.0 == 2));
+    until("the other replica leads", || {
+        client.leader(TOPIC, 0).filter(|leader| leader.0 == 2)
+    });
     assert_eq!(write(&client, TOPIC, 1000, 10, -1), 0);
     cluster.restart(1);
     until("in sync again", || client.all_in_sync(TOPIC));

@@ -204,7 +204,10 @@ fn a_group_goes_on_when_its_coordinator_moves() {
     let (second, address) = until("another coordinator", || {
         Some(coordinator(&client, GROUP)).filter(|found| found.0 != first)
     });
-    let noticed = cluster.homes.iter().any(|home| home.log().contains("nobody listens"));
+    let noticed = cluster
+        .homes
+        .iter()
+        .any(|home| home.log().contains("nobody listens"));
     assert!(noticed, "the dead broker's session ran out");
     reader.goes_on("records without the first broker");
     cluster.restart(first);

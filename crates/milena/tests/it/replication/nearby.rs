@@ -98,7 +98,9 @@ fn a_reader_reads_in_its_own_rack() {
         (data.preferred_read_replica == -1).then_some(())
     });
     cluster.kill_all();
-    println!("100 records read at the follower in the reader's rack, and at the leader from 3 other racks");
+    println!(
+        "100 records read at the follower in the reader's rack, and at the leader from 3 other racks"
+    );
 }
 
 const TOPIC_RESOURCE: i8 = 2;
@@ -140,8 +142,14 @@ fn throttled_replicas_do_not_catch_up() {
         client.create_topic(topic, &[&[1, 3]], 1);
     }
     let sides = [
-        ("follower.replication.throttled.rate", "follower.replication.throttled.replicas"),
-        ("leader.replication.throttled.rate", "leader.replication.throttled.replicas"),
+        (
+            "follower.replication.throttled.rate",
+            "follower.replication.throttled.replicas",
+        ),
+        (
+            "leader.replication.throttled.rate",
+            "leader.replication.throttled.replicas",
+        ),
     ];
     for (rate, replicas) in sides {
         configure(&client, (TOPIC_RESOURCE, slow), replicas, Some("*"));
@@ -155,12 +163,16 @@ fn throttled_replicas_do_not_catch_up() {
             let (partitions, _) = client.topic(topic)?;
             (partitions[0].isr_nodes == [1]).then_some(())
         };
-        until("the dead replica has left", || fenced(slow).and(fenced(quick)));
+        until("the dead replica has left", || {
+            fenced(slow).and(fenced(quick))
+        });
         cluster.restart(3);
         until("the other has caught up", || client.all_in_sync(quick));
         assert!(client.all_in_sync(slow).is_none(), "{rate} has no effect");
         configure(&client, (BROKER_RESOURCE, ""), rate, None);
-        until("it catches up without the throttle", || client.all_in_sync(slow));
+        until("it catches up without the throttle", || {
+            client.all_in_sync(slow)
+        });
         configure(&client, (TOPIC_RESOURCE, slow), replicas, None);
     }
     cluster.kill_all();

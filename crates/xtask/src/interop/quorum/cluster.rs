@@ -15,7 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(150);
 const NODES_MAX: usize = 6;
 /// What 4.3 can open.
-const OF_4_3: [&str; 4] = ["--release-version", "4.3-IV0", "--feature", "share.version=1"];
+const OF_4_3: [&str; 4] = [
+    "--release-version",
+    "4.3-IV0",
+    "--feature",
+    "share.version=1",
+];
 
 /// What the properties files of all nodes say.
 const COMMON: &str = "\
