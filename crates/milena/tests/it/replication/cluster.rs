@@ -15,7 +15,7 @@ use milena_protocol::metadata_request::MetadataRequestTopic;
 use milena_protocol::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
 use milena_protocol::{
     CreateTopicsRequest, DescribeQuorumRequest, InitProducerIdRequest, InitProducerIdResponse,
-    MetadataRequest, Request, Str,
+    MetadataRequest, MetadataResponse, Request, Str,
 };
 
 use crate::cluster::{free_ports, home, static_voters, until};
