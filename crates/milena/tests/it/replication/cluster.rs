@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +40,9 @@ pub struct Cluster {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// Three nodes at a time are enough for a small machine.
-static TURN: Mutex<()> = Mutex::new(());
+/// Six nodes at a time are enough for a small machine; for the most part they wait.
+static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+static NEXT_TURN: AtomicUsize = AtomicUsize::new(0);
 
 impl Cluster {
     pub fn start() -> Cluster {
@@ -53,7 +55,8 @@ impl Cluster {
 
     /// With more of its own for each node.
     pub fn start_with(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = NEXT_TURN.fetch_add(1, Ordering::Relaxed) % TURNS.len();
+        let turn = TURNS[turn].lock().unwrap_or_else(PoisonError::into_inner);
         let ports = free_ports(3);
         let voters = match &network {
             Network::Loopback => static_voters(&ports),
@@ -167,8 +170,8 @@ impl Client {
         self.answers(request, version).next()
     }
 
-    /// The topic as each node sees it that answers.
-    fn views(&self, name: &str) -> Vec<View> {
+    /// The topic as each node sees it that answers; `None` where one does not know it.
+    fn views(&self, name: &str) -> Vec<Option<View>> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
                 name: Some(Str::copy(name)),
@@ -184,7 +187,7 @@ impl Client {
             partitions.sort_by_key(|p| p.partition_index);
             Some((partitions, nodes))
         };
-        self.answers(&request, 12).filter_map(view).collect()
+        self.answers(&request, 12).map(view).collect()
     }
 
     /// The topic's partitions, and where the nodes are, by whoever knows of the latest leaders: a node that was cut off
@@ -194,7 +197,7 @@ impl Client {
             let epochs = partitions.iter().map(|p| i64::from(p.leader_epoch));
             epochs.sum()
         };
-        self.views(name).into_iter().max_by_key(latest)
+        self.views(name).into_iter().flatten().max_by_key(latest)
     }
 
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, String)> {
@@ -210,9 +213,11 @@ impl Client {
             p.isr_nodes.len() == p.replica_nodes.len() && p.leader_id >= 0
         };
         let views = self.views(topic);
-        let mut seen = views.iter().map(|(partitions, _)| partitions);
-        let all = seen.all(|all| !all.is_empty() && all.iter().all(whole));
-        (all && !views.is_empty()).then_some(())
+        let seen = |view: &Option<View>| {
+            let partitions = view.as_ref().map(|(partitions, _)| partitions);
+            partitions.is_some_and(|all| !all.is_empty() && all.iter().all(whole))
+        };
+        (!views.is_empty() && views.iter().all(seen)).then_some(())
     }
 
     /// Makes a topic with the replicas given for each of its partitions, and waits until they are in sync.
