@@ -8,8 +8,9 @@ use milena_base::{BrokerId, ErrorCode, Instant};
 use milena_controller::{ControllerAnswer, ControllerRequest, RequestContext};
 use milena_net::call;
 use milena_protocol::{
-    ApiKey, DescribeQuorumResponse, EncodeError, Message, RequestHeader, Str, Writer,
-    alter_configs_response, incremental_alter_configs_response,
+    AddRaftVoterResponse, ApiKey, DescribeQuorumResponse, EncodeError, Message,
+    RemoveRaftVoterResponse, RequestHeader, Str, Writer, alter_configs_response,
+    incremental_alter_configs_response,
 };
 use milena_raft::RaftRequest;
 
@@ -137,9 +138,9 @@ impl Ask {
                 let answer = request.refused(code, version.min(context.version));
                 deliver(broker, self.origin, answer, out);
             }
-            Wanted::Quorum(_) => {
+            Wanted::Quorum(request) => {
                 if let Origin::Client(to) = self.origin {
-                    refuse_quorum(to, code, out);
+                    refuse_quorum(&request, to, code, out);
                 }
             }
         }
@@ -154,6 +155,10 @@ fn raft_api(request: &RaftRequest) -> ApiKey {
         RaftRequest::Fetch(_) => ApiKey::Fetch,
         RaftRequest::FetchSnapshot(_) => ApiKey::FetchSnapshot,
         RaftRequest::DescribeQuorum(_) => ApiKey::DescribeQuorum,
+        RaftRequest::AddRaftVoter(_) => ApiKey::AddRaftVoter,
+        RaftRequest::RemoveRaftVoter(_) => ApiKey::RemoveRaftVoter,
+        RaftRequest::UpdateRaftVoter(_) => ApiKey::UpdateRaftVoter,
+        RaftRequest::ApiVersions(_) => ApiKey::ApiVersions,
     }
 }
 
@@ -165,15 +170,39 @@ fn encode_raft(request: &RaftRequest, w: &mut Writer, version: i16) -> Result<()
         RaftRequest::Fetch(r) => r.encode(w, version),
         RaftRequest::FetchSnapshot(r) => r.encode(w, version),
         RaftRequest::DescribeQuorum(r) => r.encode(w, version),
+        RaftRequest::AddRaftVoter(r) => r.encode(w, version),
+        RaftRequest::RemoveRaftVoter(r) => r.encode(w, version),
+        RaftRequest::UpdateRaftVoter(r) => r.encode(w, version),
+        RaftRequest::ApiVersions(r) => r.encode(w, version),
     }
 }
 
-fn refuse_quorum(to: ReplyTo, code: ErrorCode, out: &mut Outbox) {
-    let body = DescribeQuorumResponse {
-        error_code: code.code(),
-        ..DescribeQuorumResponse::default()
-    };
-    out.reply(to, &body);
+/// What clients of a broker ask of the quorum; replicas ask the controllers themselves.
+fn refuse_quorum(request: &RaftRequest, to: ReplyTo, code: ErrorCode, out: &mut Outbox) {
+    let error_code = code.code();
+    match request {
+        RaftRequest::AddRaftVoter(_) => out.reply(
+            to,
+            &AddRaftVoterResponse {
+                error_code,
+                ..AddRaftVoterResponse::default()
+            },
+        ),
+        RaftRequest::RemoveRaftVoter(_) => out.reply(
+            to,
+            &RemoveRaftVoterResponse {
+                error_code,
+                ..RemoveRaftVoterResponse::default()
+            },
+        ),
+        _ => out.reply(
+            to,
+            &DescribeQuorumResponse {
+                error_code,
+                ..DescribeQuorumResponse::default()
+            },
+        ),
+    }
 }
 
 /// A request of this node itself, as it goes over the channel.

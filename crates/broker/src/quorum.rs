@@ -488,6 +488,10 @@ impl Quorum {
             RaftResponse::Fetch(body) => out.reply(to, &body),
             RaftResponse::FetchSnapshot(body) => out.reply(to, &body),
             RaftResponse::DescribeQuorum(body) => out.reply(to, &body),
+            RaftResponse::AddRaftVoter(body) => out.reply(to, &body),
+            RaftResponse::RemoveRaftVoter(body) => out.reply(to, &body),
+            RaftResponse::UpdateRaftVoter(body) => out.reply(to, &body),
+            RaftResponse::ApiVersions(body) => out.reply(to, &body),
         }
     }
 

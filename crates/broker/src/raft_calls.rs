@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use milena_base::Instant;
 use milena_protocol::{
-    ApiKey, BeginQuorumEpochRequest, EndQuorumEpochRequest, FetchRequest, FetchSnapshotRequest,
-    VoteRequest,
+    AddRaftVoterRequest, ApiKey, ApiVersionsRequest, BeginQuorumEpochRequest,
+    EndQuorumEpochRequest, FetchRequest, FetchSnapshotRequest, RemoveRaftVoterRequest,
+    UpdateRaftVoterRequest, VoteRequest,
 };
 use milena_raft::{Event, Peer, RaftRequest, RaftResponse, Unanswered as Unheard};
 
@@ -44,6 +45,16 @@ impl RaftCalls {
             RaftRequest::FetchSnapshot(r) => {
                 PeerCall::new(to, lane, r, deadline, asker, correlation)
             }
+            RaftRequest::AddRaftVoter(r) => {
+                PeerCall::new(to, lane, r, deadline, asker, correlation)
+            }
+            RaftRequest::RemoveRaftVoter(r) => {
+                PeerCall::new(to, lane, r, deadline, asker, correlation)
+            }
+            RaftRequest::UpdateRaftVoter(r) => {
+                PeerCall::new(to, lane, r, deadline, asker, correlation)
+            }
+            RaftRequest::ApiVersions(r) => PeerCall::new(to, lane, r, deadline, asker, correlation),
             // Clients ask this; a replica never does.
             RaftRequest::DescribeQuorum(_) => return,
         };
@@ -76,6 +87,14 @@ fn decode(api: ApiKey, answer: PeerAnswer) -> Result<RaftResponse, Unanswered> {
             RaftResponse::EndQuorumEpoch(answer.decode::<EndQuorumEpochRequest>()?)
         }
         ApiKey::Fetch => RaftResponse::Fetch(answer.decode::<FetchRequest>()?),
+        ApiKey::AddRaftVoter => RaftResponse::AddRaftVoter(answer.decode::<AddRaftVoterRequest>()?),
+        ApiKey::RemoveRaftVoter => {
+            RaftResponse::RemoveRaftVoter(answer.decode::<RemoveRaftVoterRequest>()?)
+        }
+        ApiKey::UpdateRaftVoter => {
+            RaftResponse::UpdateRaftVoter(answer.decode::<UpdateRaftVoterRequest>()?)
+        }
+        ApiKey::ApiVersions => RaftResponse::ApiVersions(answer.decode::<ApiVersionsRequest>()?),
         _ => RaftResponse::FetchSnapshot(answer.decode::<FetchSnapshotRequest>()?),
     })
 }

@@ -488,6 +488,7 @@ fn raft_config(config: &NodeConfig, settings: &Settings, owned: &Owned) -> RaftC
     }
     raft.static_voters = static_voters(config.voters(), &raft.listener);
     raft.bootstrap = bootstrap(config);
+    raft.auto_join = config.quorum_auto_join_enable();
     raft.election_timeout = ms(config.quorum_election_timeout_ms());
     raft.fetch_timeout = ms(config.quorum_fetch_timeout_ms());
     raft.election_backoff_max = ms(config.quorum_election_backoff_max_ms());

@@ -111,6 +111,11 @@ impl ControlHistory {
             .map_or(&self.static_voters, |(_, voters)| voters)
     }
 
+    /// The voter set that the one in force replaced, if it is known.
+    pub fn voters_before(&self) -> Option<&VoterSet> {
+        self.voters.values().rev().nth(1)
+    }
+
     /// Where the voter set in force came from; −1 for the bootstrap snapshot, `None` for the configuration.
     pub fn voters_offset(&self) -> Option<Offset> {
         self.voters.last_key_value().map(|(offset, _)| *offset)

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use milena_base::{BrokerId, Epoch, Instant, Now, Offset, Timestamp};
 
+use crate::change::Change;
 use crate::voters::{ReplicaKey, VoterSet};
 
 /// An observer that has not fetched for so long is forgotten.
 const OBSERVER_SESSION: Duration = Duration::from_secs(300);
+
+/// A replica that is to become a voter has fetched within this time.
+const CAUGHT_UP_SESSION: Duration = Duration::from_secs(3600);
 
 /// One replica as the leader sees it.
 #[derive(Clone, Debug)]
@@ -65,6 +69,8 @@ pub(crate) struct Leader {
     check_quorum_timeout: Duration,
     pub begin_quorum_at: Instant,
     begin_quorum_timeout: Duration,
+    /// The change of the voter set that is under way.
+    pub change: Option<Change>,
 }
 
 impl Leader {
@@ -95,6 +101,7 @@ impl Leader {
             check_quorum_timeout,
             begin_quorum_at: now,
             begin_quorum_timeout: fetch_timeout / 2,
+            change: None,
         }
     }
 
@@ -146,7 +153,7 @@ impl Leader {
         if self.is_voter(replica) {
             self.fetched.insert(replica.id);
         }
-        let own = usize::from(self.voters.contains_key(&self.local.id));
+        let own = usize::from(self.is_voter(self.local));
         let majority = self.voters.len() / 2 + 1 - own;
         if self.fetched.len() >= majority {
             self.fetched.clear();
@@ -167,7 +174,7 @@ impl Leader {
 
     /// Whether others vote too.
     pub fn needs_others(&self) -> bool {
-        self.voters.keys().any(|id| *id != self.local.id)
+        self.voters.values().any(|state| !state.is(self.local))
     }
 
     pub fn begin_quorum_sent(&mut self, now: Instant) {
@@ -199,7 +206,15 @@ impl Leader {
         state.is(self.local)
     }
 
-    fn take_voters(&mut self, voters: &VoterSet) {
+    /// Whether a replica that is no voter has had everything once, and fetched within the hour.
+    pub fn is_caught_up(&self, replica: ReplicaKey, now: Instant) -> bool {
+        self.observers.get(&replica).is_some_and(|state| {
+            state.last_caught_up > Timestamp(0)
+                && now.since(state.last_fetch_mono) < CAUGHT_UP_SESSION
+        })
+    }
+
+    pub fn take_voters(&mut self, voters: &VoterSet) {
         let mut before = std::mem::take(&mut self.voters);
         for voter in voters.iter() {
             let known = before

@@ -13,12 +13,16 @@
 //! - The high watermark never goes back; nothing below it is truncated, and a leader that asks for it is a fault.
 //! - The log's start is always covered by a snapshot; the bootstrap snapshot 0-0 is never sent to anybody.
 //!
+//! - The voter set changes by one voter at a time, and not before the last change is committed: any two majorities overlap.
+//!   A set is in force from where it is written, and no more where that is truncated. A removed leader leads until its
+//!   removal is committed, without a vote of its own, and resigns.
+//!
 //! # Not built yet
-//! Changing the voter set (AddRaftVoter, RemoveRaftVoter, UpdateRaftVoter) and raising `kraft.version` of a running
-//! quorum.
+//! Raising `kraft.version` of a running quorum.
 #![forbid(unsafe_code)]
 
 mod batch;
+mod change;
 mod history;
 mod leader;
 mod log;

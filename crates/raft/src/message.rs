@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use milena_base::{BrokerId, Epoch, Offset, Uuid};
 use milena_protocol::{
+    AddRaftVoterRequest, AddRaftVoterResponse, ApiVersionsRequest, ApiVersionsResponse,
     BeginQuorumEpochRequest, BeginQuorumEpochResponse, DescribeQuorumRequest,
     DescribeQuorumResponse, EndQuorumEpochRequest, EndQuorumEpochResponse, FetchRequest,
-    FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse, VoteRequest, VoteResponse,
+    FetchResponse, FetchSnapshotRequest, FetchSnapshotResponse, RemoveRaftVoterRequest,
+    RemoveRaftVoterResponse, UpdateRaftVoterRequest, UpdateRaftVoterResponse, VoteRequest,
+    VoteResponse,
 };
 
 use crate::log::SnapshotId;
@@ -31,6 +34,8 @@ pub struct RaftConfig {
     pub static_voters: VoterSet,
     /// `controller.quorum.bootstrap.servers`: whom to ask where no leader is known.
     pub bootstrap: Vec<(String, u16)>,
+    /// Whether this node, once it follows, asks to become a voter (`controller.quorum.auto.join.enable`).
+    pub auto_join: bool,
     /// `controller.quorum.election.timeout.ms`.
     pub election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`.
@@ -54,6 +59,7 @@ impl RaftConfig {
             listener: "CONTROLLER".to_owned(),
             static_voters: VoterSet::default(),
             bootstrap: Vec::new(),
+            auto_join: false,
             election_timeout: Duration::from_millis(1000),
             fetch_timeout: Duration::from_millis(2000),
             election_backoff_max: Duration::from_millis(1000),
@@ -88,6 +94,11 @@ pub enum RaftRequest {
     Fetch(FetchRequest),
     FetchSnapshot(FetchSnapshotRequest),
     DescribeQuorum(DescribeQuorumRequest),
+    AddRaftVoter(AddRaftVoterRequest),
+    RemoveRaftVoter(RemoveRaftVoterRequest),
+    UpdateRaftVoter(UpdateRaftVoterRequest),
+    /// Asked of a replica that is to become a voter; never answered by one.
+    ApiVersions(ApiVersionsRequest),
 }
 
 /// The answer to the [`RaftRequest`] of the same name.
@@ -99,6 +110,10 @@ pub enum RaftResponse {
     Fetch(FetchResponse),
     FetchSnapshot(FetchSnapshotResponse),
     DescribeQuorum(DescribeQuorumResponse),
+    AddRaftVoter(AddRaftVoterResponse),
+    RemoveRaftVoter(RemoveRaftVoterResponse),
+    UpdateRaftVoter(UpdateRaftVoterResponse),
+    ApiVersions(ApiVersionsResponse),
 }
 
 /// Why a request brought no answer.

@@ -111,6 +111,12 @@ impl Peers {
             .insert(id, Connection::BackingOff { until });
     }
 
+    /// Forgets pauses that are over: nothing waits for them any more.
+    pub fn end_pauses(&mut self, now: Instant) {
+        self.connections
+            .retain(|_, c| !matches!(c, Connection::BackingOff { until } if *until <= now));
+    }
+
     /// Forgets what is under way to this peer.
     pub fn forget(&mut self, id: BrokerId) {
         self.connections.remove(&id);

@@ -74,6 +74,10 @@ pub(crate) struct Follower {
     pub fetch_at: Instant,
     /// Whether the leader has answered a fetch.
     pub has_fetched: bool,
+    /// When a voter next looks whether the leader knows it as it is, and an observer whether it wants to be a voter.
+    pub update_at: Instant,
+    /// Whether this leader was told how this voter is (`kraft.version` 0, where no record says so).
+    pub has_updated: bool,
     /// Something was appended and is not on disk yet: the next fetch would say that it is.
     pub unflushed: bool,
     pub download: Option<Download>,

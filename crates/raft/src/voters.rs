@@ -27,6 +27,13 @@ impl ReplicaKey {
     pub fn directory_or_zero(self) -> Uuid {
         self.directory.unwrap_or(Uuid::ZERO)
     }
+
+    /// As Kafka's messages show it.
+    pub fn text(self) -> String {
+        let directory = self.directory.map(|directory| directory.to_string());
+        let directory = directory.unwrap_or_else(|| "<undefined>".to_owned());
+        format!("ReplicaKey(id={}, directoryId={directory})", self.id)
+    }
 }
 
 impl fmt::Display for ReplicaKey {
@@ -113,13 +120,44 @@ impl VoterSet {
         self.voters.len() == 1 && self.contains(replica)
     }
 
-    /// This set with one voter's entry replaced; `None` where it has no such voter.
+    /// This set with one voter's entry replaced; `None` where it has no voter of that id and directory.
     #[must_use]
     pub fn with_updated(&self, voter: Voter) -> Option<VoterSet> {
-        self.get(voter.key.id)?;
+        self.get(voter.key.id)
+            .filter(|known| known.key == voter.key)?;
         let mut voters = self.voters.clone();
         voters.insert(voter.key.id, voter);
         Some(VoterSet { voters })
+    }
+
+    /// This set with one voter more; `None` where it has one of this id.
+    #[must_use]
+    pub fn with_added(&self, voter: Voter) -> Option<VoterSet> {
+        if self.voters.contains_key(&voter.key.id) {
+            return None;
+        }
+        let mut voters = self.voters.clone();
+        voters.insert(voter.key.id, voter);
+        Some(VoterSet { voters })
+    }
+
+    /// This set without one voter; `None` where it has no such voter, or no other.
+    #[must_use]
+    pub fn with_removed(&self, key: ReplicaKey) -> Option<VoterSet> {
+        let known = self.get(key.id).is_some_and(|voter| voter.key == key);
+        if !known || self.len() == 1 {
+            return None;
+        }
+        let mut voters = self.voters.clone();
+        voters.remove(&key.id);
+        Some(VoterSet { voters })
+    }
+
+    /// The keys as Kafka's messages show them.
+    pub fn keys_text(&self) -> String {
+        let keys = self.voters.values().map(|voter| voter.key.text());
+        let keys: Vec<String> = keys.collect();
+        format!("[{}]", keys.join(", "))
     }
 
     /// The record's body (version 0).

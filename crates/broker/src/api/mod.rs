@@ -25,7 +25,7 @@ macro_rules! apis {
         served { $($key:ident => $module:ident on $on:ident;)* }
         groups { $($group:ident;)* }
         transactions { $($transaction:ident;)* }
-        quorum { $($raft:ident;)* }
+        quorum { $($raft:ident on $raft_on:ident;)* }
         forwarded { $($forwarded:ident on $forwarded_on:ident;)* }
     ) => {
         $(pub(crate) mod $module;)*
@@ -36,7 +36,7 @@ macro_rules! apis {
                 $(ApiKey::$key => Some(On::$on),)*
                 $(ApiKey::$group => Some(On::Brokers),)*
                 $(ApiKey::$transaction => Some(On::Brokers),)*
-                $(ApiKey::$raft => Some(On::Controllers),)*
+                $(ApiKey::$raft => Some(On::$raft_on),)*
                 $(ApiKey::$forwarded => Some(On::$forwarded_on),)*
                 _ => None,
             }
@@ -229,10 +229,13 @@ apis! {
         ListTransactions;
     }
     quorum {
-        Vote;
-        BeginQuorumEpoch;
-        EndQuorumEpoch;
-        FetchSnapshot;
+        Vote on Controllers;
+        BeginQuorumEpoch on Controllers;
+        EndQuorumEpoch on Controllers;
+        FetchSnapshot on Controllers;
+        AddRaftVoter on Both;
+        RemoveRaftVoter on Both;
+        UpdateRaftVoter on Controllers;
     }
     forwarded {
         CreateTopics on Both;

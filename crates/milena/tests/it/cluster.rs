@@ -1,6 +1,7 @@
 //! Several nodes on loopback: a quorum of three, roles alone and together, the loss of the active controller.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -137,4 +138,92 @@ fn a_quorum_goes_on_without_its_active_controller() {
     println!("leaders {leader}, {second}, {}", quorum.leader_id);
     // The broker leaves while there is a controller to let it go.
     nodes[3].take().expect("it runs").stop();
+}
+
+/// `kafka-metadata-quorum`, which has to succeed.
+fn quorum_tool(args: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_milena"))
+        .arg("kafka-metadata-quorum")
+        .args(args)
+        .output()
+        .expect("the tool runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+}
+
+fn directory_id(home: &Home) -> String {
+    let text = std::fs::read_to_string(home.data().join("meta.properties")).expect("it is there");
+    let line = text.lines().find_map(|l| l.strip_prefix("directory.id="));
+    line.expect("it has an id").to_owned()
+}
+
+/// Waits until exactly these vote, and every replica has everything.
+fn wait_voters(address: &str, ids: &[i32], replicas: usize) -> Described {
+    until(&format!("{ids:?} vote"), || {
+        let quorum = all_caught_up(address, replicas)?;
+        let voters = quorum.current_voters.iter().map(|voter| voter.replica_id);
+        let mut voters: Vec<i32> = voters.collect();
+        voters.sort_unstable();
+        (voters == ids).then_some(quorum)
+    })
+}
+
+/// KIP-853: a second controller is added by the tool, a third joins by itself, the first is removed while it leads.
+#[test]
+fn a_quorum_grows_and_loses_its_first_leader() {
+    let ports = free_ports(3);
+    let servers: Vec<String> = ports.iter().map(|p| format!("127.0.0.1:{p}")).collect();
+    let servers = servers.join(",");
+    let roles = ["broker,controller", "controller", "controller"];
+    let cluster_id = Uuid([7; 16]).to_string();
+    let homes = roles.iter().enumerate().map(|(at, roles)| {
+        let home =
+            home(at + 1, roles, &ports).with("controller.quorum.bootstrap.servers", &servers);
+        let home = match at {
+            2 => home.with("controller.quorum.auto.join.enable", "true"),
+            _ => home,
+        };
+        let controllers = match at {
+            0 => InitialControllers::Standalone,
+            _ => InitialControllers::None,
+        };
+        home.format_with(&cluster_id, controllers);
+        home
+    });
+    let homes: Vec<Home> = homes.collect();
+    let first = homes[0].start();
+    let broker = first.address.clone();
+    wait_voters(&broker, &[1], 1);
+    let second = homes[1].start();
+    wait_voters(&broker, &[1], 2);
+    let properties = homes[1].path().join("server.properties");
+    let properties = properties.display().to_string();
+    let by_broker = [
+        "--bootstrap-server",
+        &broker,
+        "--command-config",
+        &properties,
+    ];
+    quorum_tool(&[&by_broker[..], &["add-controller"]].concat());
+    wait_voters(&broker, &[1, 2], 2);
+    let third = homes[2].start();
+    let quorum = wait_voters(&broker, &[1, 2, 3], 3);
+    assert_eq!(quorum.leader_id, 1);
+    let directory = directory_id(&homes[0]);
+    let remove = [
+        "remove-controller",
+        "--controller-id",
+        "1",
+        "--controller-directory-id",
+        &directory,
+    ];
+    quorum_tool(&[&["--bootstrap-controller", &servers][..], &remove].concat());
+    let quorum = wait_voters(&broker, &[2, 3], 3);
+    assert_ne!(quorum.leader_id, 1);
+    assert_eq!(quorum.observers[0].replica_id, 1);
+    assert_eq!(create(&broker, "later"), 0);
+    println!("leaders 1, {}", quorum.leader_id);
+    first.stop();
+    third.stop();
+    second.kill();
 }

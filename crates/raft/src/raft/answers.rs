@@ -58,8 +58,19 @@ impl Raft {
                 self.on_snapshot_response(response, now, out)?
             }
             Ok(RaftResponse::DescribeQuorum(_)) => false,
+            Ok(RaftResponse::ApiVersions(response)) => {
+                self.on_api_versions(from, &response, now, out)?
+            }
+            Ok(RaftResponse::AddRaftVoter(response)) => {
+                self.on_change_answered(response.error_code, ErrorCode::DuplicateVoter, now)
+            }
+            Ok(RaftResponse::RemoveRaftVoter(response)) => {
+                self.on_change_answered(response.error_code, ErrorCode::VoterNotFound, now)
+            }
+            Ok(RaftResponse::UpdateRaftVoter(response)) => self.on_updated(&response, now, out)?,
             Err(why) => {
                 self.on_vote_unanswered(from, why);
+                self.on_new_voter_unanswered(from, out);
                 true
             }
         };

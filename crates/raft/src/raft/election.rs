@@ -60,7 +60,11 @@ impl Raft {
         Canvass {
             leader,
             voted,
-            granted: BTreeSet::from([self.config.node]),
+            granted: self
+                .is_voter()
+                .then_some(self.config.node)
+                .into_iter()
+                .collect(),
             rejected: BTreeSet::new(),
             election_at: self.election_time(now),
             back_off_until: None,

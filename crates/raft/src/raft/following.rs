@@ -28,6 +28,8 @@ impl Raft {
             voted,
             fetch_at: now + self.config.fetch_timeout,
             has_fetched: false,
+            update_at: now + self.config.fetch_timeout,
+            has_updated: false,
             unflushed: self.flush_asked,
             download: None,
         })
@@ -154,7 +156,7 @@ impl Raft {
         Ok(true)
     }
 
-    fn leader_answered(&mut self, now: Now) {
+    pub(super) fn leader_answered(&mut self, now: Now) {
         let fetch_at = now.mono + self.config.fetch_timeout;
         if let Role::Follower(role) = &mut self.role {
             role.fetch_at = fetch_at;

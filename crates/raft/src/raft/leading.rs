@@ -125,7 +125,9 @@ impl Raft {
         };
         let mut records = Bytes::new();
         if position == Position::Valid {
-            records = self.log.read(offset, BATCH_BYTES_MAX)?;
+            if !self.withholds() {
+                records = self.log.read(offset, BATCH_BYTES_MAX)?;
+            }
             self.note_fetch(fetch.replica, offset, now, out)?;
         }
         let high_watermark = self.high_watermark;
@@ -134,6 +136,13 @@ impl Raft {
             || high_watermark.is_some_and(|hw| asked.high_watermark < hw.0);
         let response = self.fetch_answer(fetch.version, ErrorCode::None, records, position);
         Ok((response, complete))
+    }
+
+    /// Whether nothing is sent because a voter set is not on this leader's disk yet. A set that others act upon and the
+    /// leader forgets could leave nobody who can win.
+    pub(super) fn withholds(&self) -> bool {
+        let voters = self.control.voters_offset();
+        voters.is_some_and(|at| at >= self.flushed && at >= Offset::ZERO)
     }
 
     /// A replica fetched from here: what lies before is on its disk.
@@ -170,6 +179,7 @@ impl Raft {
         self.high_watermark = Some(high_watermark);
         self.log.set_high_watermark(high_watermark);
         out.push(Effect::Committed { high_watermark });
+        self.settle_change(out);
         self.answer_parked(now, out)
     }
 
@@ -221,7 +231,7 @@ impl Raft {
     }
 
     /// Why a follower's request is not served.
-    fn refuse_to_follower(&self, epoch: Epoch) -> Option<ErrorCode> {
+    pub(super) fn refuse_to_follower(&self, epoch: Epoch) -> Option<ErrorCode> {
         if epoch < self.epoch {
             Some(ErrorCode::FencedLeaderEpoch)
         } else if epoch > self.epoch {

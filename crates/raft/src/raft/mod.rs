@@ -1,10 +1,12 @@
 //! The replica: its state, the door in, the transitions between roles.
 
 mod answers;
+mod changing;
 mod describe;
 mod election;
 mod epochs;
 mod following;
+mod joining;
 mod leading;
 mod timers;
 
@@ -221,6 +223,7 @@ impl Raft {
     /// Makes the log durable and counts what was appended: what [`Effect::Flush`] asks for. Blocks on the disk.
     pub fn flush(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
         self.flush_asked = false;
+        let withheld = self.withholds();
         let end = self.log.end_offset();
         if self.flushed != end {
             self.log.flush(now)?;
@@ -236,6 +239,8 @@ impl Raft {
         };
         if risen {
             self.on_high_watermark(now, out)?;
+        } else if withheld {
+            self.answer_parked(now, out)?;
         }
         self.poll(now, out)
     }
@@ -328,6 +333,15 @@ impl Raft {
         self.control.voters().contains(self.config.key())
     }
 
+    /// Whether this replica may ask for votes. So may one whose removal is perhaps not committed: others may not have it,
+    /// and then can't win against its longer log (Ongaro's dissertation, 4.2.2). Its own vote does not count.
+    fn may_stand(&self) -> bool {
+        let set = self.control.voters_offset();
+        let open = set.is_some_and(|at| self.high_watermark.is_none_or(|hw| at >= hw));
+        let before = self.control.voters_before();
+        self.is_voter() || (open && before.is_some_and(|set| set.contains(self.config.key())))
+    }
+
     fn end(&self) -> OffsetAndEpoch {
         OffsetAndEpoch {
             offset: self.log.end_offset(),
@@ -352,6 +366,11 @@ impl Raft {
     /// Takes a role: its state becomes durable before anything that follows is said.
     fn become_role(&mut self, role: Role, out: &mut Vec<Effect>) -> Result<(), Fault> {
         let led = matches!(self.role, Role::Leader(_));
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(mut change) = leader.change.take()
+        {
+            change.answer(ErrorCode::NotLeaderOrFollower, None, out);
+        }
         let state = role.quorum_state(self.epoch, self.config.node);
         self.role = role;
         self.peers.reset();
@@ -383,7 +402,13 @@ impl Raft {
 
     /// Something was written at the log's end.
     fn after_append(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
+        let voters_before = self.control.voters_offset();
         self.control.catch_up(self.log.as_ref())?;
+        if let Role::Leader(leader) = &mut self.role
+            && self.control.voters_offset() != voters_before
+        {
+            leader.take_voters(self.control.voters());
+        }
         if !self.flush_asked {
             self.flush_asked = true;
             out.push(Effect::Flush);
@@ -434,6 +459,18 @@ impl Raft {
             RaftRequest::DescribeQuorum(request) => {
                 RaftResponse::DescribeQuorum(self.describe_quorum(version, &request, now))
             }
+            RaftRequest::AddRaftVoter(request) => {
+                self.on_add_voter(token, request, now, out);
+                return Ok(());
+            }
+            RaftRequest::RemoveRaftVoter(request) => {
+                return self.on_remove_voter(token, &request, now, out);
+            }
+            RaftRequest::UpdateRaftVoter(request) => {
+                RaftResponse::UpdateRaftVoter(self.on_update_voter(&request, now, out)?)
+            }
+            // Replicas ask this, and the listener answers.
+            RaftRequest::ApiVersions(_) => return Ok(()),
         };
         out.push(Effect::Answer { token, response });
         Ok(())

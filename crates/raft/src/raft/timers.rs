@@ -20,6 +20,9 @@ impl Raft {
         }
         let role = match &self.role {
             Role::Unattached(role) if self.is_voter() => role.election_at,
+            Role::Unattached(role) if self.may_stand() => {
+                role.election_at.min(self.next_bootstrap_fetch())
+            }
             Role::Unattached(_) => self.next_bootstrap_fetch(),
             Role::Prospective(role) | Role::Candidate(role) => match role.back_off_until {
                 Some(until) => until,
@@ -27,7 +30,7 @@ impl Raft {
                     .election_at
                     .min(self.next_retry(self.open_voters(role))),
             },
-            Role::Follower(role) if self.is_voter() => {
+            Role::Follower(role) if self.may_stand() => {
                 let fetch = self.peers.busy_until(role.leader.id);
                 role.fetch_at.min(fetch.unwrap_or(Instant::NEVER))
             }
@@ -36,10 +39,14 @@ impl Raft {
                 let fetch = fetch.unwrap_or(Instant::NEVER);
                 role.fetch_at.min(fetch).min(self.next_bootstrap_fetch())
             }
-            Role::Leader(role) if role.needs_others() => {
-                role.check_quorum_at.min(role.begin_quorum_at)
+            Role::Leader(role) => {
+                let change = role.change.as_ref().map(|change| change.until);
+                let others = match role.needs_others() {
+                    true => role.check_quorum_at.min(role.begin_quorum_at),
+                    false => Instant::NEVER,
+                };
+                others.min(change.unwrap_or(Instant::NEVER))
             }
-            Role::Leader(_) => Instant::NEVER,
             Role::Resigned(role) => {
                 let untold = role.unacknowledged.iter().copied();
                 role.election_at.min(self.next_retry(untold))
@@ -66,6 +73,7 @@ impl Raft {
                 break;
             }
         }
+        self.peers.end_pauses(now.mono);
         self.announce(out);
         self.announce_active(out);
         self.maybe_stop(out);
@@ -89,7 +97,7 @@ impl Raft {
         };
         let alone = self.control.voters().is_only(self.config.key());
         let due = alone || role.election_at <= now.mono;
-        if self.is_voter() && due && !self.stopping {
+        if self.may_stand() && due && !self.stopping {
             self.become_prospective(None, now, out)?;
             return Ok(true);
         }
@@ -105,11 +113,12 @@ impl Raft {
         };
         let gone = role.fetch_at <= now.mono || role.fetch_at == Instant::NEVER;
         let leader = role.leader.clone();
-        if self.is_voter() {
+        if self.may_stand() {
             if gone && !self.stopping {
                 self.become_prospective(Some(leader), now, out)?;
                 return Ok(true);
             }
+            self.tell_leader(&leader, now, out);
             self.fetch_from(leader, now, out);
         } else if gone {
             self.give_leader_up();
@@ -120,6 +129,7 @@ impl Raft {
         } else if self.peers.is_backing_off(leader.id, now.mono) {
             self.fetch_from_bootstrap(now, out);
         } else if !self.peers.any_awaited(now.mono) {
+            self.tell_leader(&leader, now, out);
             self.fetch_from(leader, now, out);
         }
         Ok(false)
@@ -135,10 +145,12 @@ impl Raft {
     }
 
     fn poll_leader(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<bool, Fault> {
+        self.expire_change(now, out);
+        let removed = self.is_removed();
         let Role::Leader(role) = &mut self.role else {
             return Ok(false);
         };
-        let gives_up = self.stopping && role.needs_others();
+        let gives_up = removed || (self.stopping && role.needs_others());
         if gives_up || role.lost_quorum(now.mono) {
             let epoch = role.epoch;
             self.resign(epoch, now, out)?;

@@ -1,6 +1,6 @@
 //! Seeded trouble: links cut and healed, nodes killed, power cut, fsyncs held back, snapshots taken and logs trimmed. The
 //! world checks at every step that an epoch has one leader, that high watermarks never go back and that committed batches
-//! never change; in the end everything is healed, and one leader has to make everybody agree.
+//! never change; in a dynamic quorum voters come and go meanwhile; in the end everything is healed, and one leader has to make everybody agree.
 
 use milena_base::Prng;
 
@@ -12,6 +12,7 @@ struct Chaos {
     world: World,
     prng: Prng,
     ids: Vec<i32>,
+    dynamic: bool,
     said: Vec<String>,
 }
 
@@ -27,7 +28,7 @@ impl Chaos {
 
     fn step(&mut self) {
         let (a, b) = (self.pick(), self.pick());
-        match self.prng.below(14) {
+        match self.prng.below(16) {
             0 | 1 if a != b => self.say(format!("cut {a} {b}")),
             2 | 3 if a != b => self.say(format!("heal {a} {b}")),
             4 if self.world.is_up(a) => self.say(format!("power-cut {a}")),
@@ -38,6 +39,16 @@ impl Chaos {
             9 if self.world.is_up(a) => {
                 self.say(format!("snapshot {a}"));
                 self.say(format!("clean {a}"));
+            }
+            10 if self.dynamic => {
+                for (leader, _) in self.world.active() {
+                    self.say(format!("add-voter {leader} {a}"));
+                }
+            }
+            11 if self.dynamic => {
+                for (leader, _) in self.world.active() {
+                    self.say(format!("remove-voter {leader} {a}"));
+                }
             }
             _ => {
                 for (leader, _) in self.world.active() {
@@ -76,16 +87,24 @@ impl Chaos {
 fn play(seed: u64) {
     let mut prng = Prng::new(seed);
     let count = [1, 2, 3, 3, 5][prng.below(5) as usize];
+    let dynamic = seed.is_multiple_of(2);
+    // In a dynamic quorum two more wait to be voters.
+    let voters: Vec<String> = (1..=count).map(|id| id.to_string()).collect();
+    let count = if dynamic { count + 2 } else { count };
     let ids: Vec<i32> = (1..=count).collect();
     let mut chaos = Chaos {
         world: World::new(),
         prng,
         ids: ids.clone(),
+        dynamic,
         said: Vec::new(),
     };
-    let list: Vec<String> = ids.iter().map(i32::to_string).collect();
-    let dynamic = seed.is_multiple_of(2);
-    chaos.say(format!("voters ids={} dynamic={dynamic}", list.join(",")));
+    let servers: Vec<String> = ids.iter().map(i32::to_string).collect();
+    chaos.say(format!(
+        "voters ids={} servers={} dynamic={dynamic}",
+        voters.join(","),
+        servers.join(",")
+    ));
     for id in &ids {
         chaos.say(format!("start {id}"));
     }

@@ -16,3 +16,8 @@ fn a_lone_voter() {
 fn several_voters() {
     check("quorum");
 }
+
+#[test]
+fn voters_come_and_go() {
+    check("voters");
+}

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use milena_base::{BrokerId, Epoch, Instant, Now, Offset, Prng, Timestamp, Uuid};
-use milena_protocol::DescribeQuorumRequest;
-use milena_protocol::describe_quorum_request;
+use milena_base::{BrokerId, Epoch, ErrorCode, Instant, Now, Offset, Prng, Timestamp, Uuid};
+use milena_protocol::{
+    AddRaftVoterRequest, ApiVersionsResponse, DescribeQuorumRequest, RemoveRaftVoterRequest,
+};
+use milena_protocol::{add_raft_voter_request, api_versions_response, describe_quorum_request};
 use milena_raft::{
     BOOTSTRAP_SNAPSHOT, Effect, Endpoint, Event, METADATA_TOPIC, QuorumState, Raft, RaftConfig,
     RaftRequest, RaftResponse, ReplicaKey, SnapshotBuilder, SnapshotId, Unanswered, Voter,
@@ -43,6 +45,8 @@ pub struct World {
     now: u64,
     nodes: BTreeMap<i32, Node>,
     voters: VoterSet,
+    /// Whom nodes ask that know no leader.
+    servers: Vec<i32>,
     dynamic: bool,
     mail: BTreeMap<(Instant, u64), (i32, Mail)>,
     next: u64,
@@ -52,6 +56,10 @@ pub struct World {
     trace: bool,
     /// Nodes whose flushes are due but don't happen.
     held: BTreeSet<i32>,
+    /// Nodes that listen elsewhere from their next start on.
+    moved: BTreeSet<i32>,
+    /// How often a node got a new disk.
+    disks: BTreeMap<i32, u64>,
     out: String,
     /// Committed once is committed for good: the longest prefix that anybody called committed.
     committed: Vec<Bytes>,
@@ -76,6 +84,7 @@ impl World {
             now: 0,
             nodes: BTreeMap::new(),
             voters: VoterSet::default(),
+            servers: Vec::new(),
             dynamic: false,
             mail: BTreeMap::new(),
             next: 0,
@@ -83,6 +92,8 @@ impl World {
             cut: BTreeSet::new(),
             trace: false,
             held: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            disks: BTreeMap::new(),
             out: String::new(),
             committed: Vec::new(),
             leaders: BTreeMap::new(),
@@ -117,6 +128,12 @@ impl World {
             "snapshot" => self.snapshot(command.word(0)),
             "clean" => self.clean(command.word(0)),
             "resign" => self.resign(command.word(0)),
+            "join" => self.start_to_join(command.word(0)),
+            "move" => self.moved.extend([command.word::<i32>(0)]),
+            "lose-disk" => self.lose_disk(command.word(0)),
+            "add-voter" => self.add_voter(command.word(0), command.word(1)),
+            "remove-voter" => self.remove_voter(command.word(0), command.word(1)),
+            "voters-of" => self.show_voters(command.word(0)),
             "describe" => self.describe(command.word(0), command.word(1)),
             "log" => self.show_log(command.word(0)),
             "roles" => self.show_roles(),
@@ -130,6 +147,8 @@ impl World {
     fn set_voters(&mut self, command: &Command) {
         let ids: Vec<i32> = command.list("ids");
         self.dynamic = command.find("dynamic").unwrap_or(false);
+        self.servers = ids.clone();
+        self.servers.extend(command.list::<i32>("servers"));
         self.voters = VoterSet::new(ids.iter().map(|&id| Voter {
             key: ReplicaKey {
                 id: BrokerId(id),
@@ -162,15 +181,41 @@ impl World {
     }
 
     pub fn start(&mut self, id: i32) {
+        self.open(id, false);
+    }
+
+    /// Starts a node that asks to be a voter by itself.
+    fn start_to_join(&mut self, id: i32) {
+        self.open(id, true);
+    }
+
+    fn directory(&self, id: i32) -> Uuid {
+        let disk = self.disks.get(&id).copied().unwrap_or(0);
+        Uuid::from_parts(0xD1 + disk, id as u64)
+    }
+
+    fn lose_disk(&mut self, id: i32) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.raft = None;
+        node.active = None;
+        node.log = MemoryLog::default();
+        *self.disks.entry(id).or_default() += 1;
+    }
+
+    fn open(&mut self, id: i32, auto_join: bool) {
         if !self.nodes.contains_key(&id) {
             self.add_node(id, MemoryLog::default());
         }
-        let mut config = RaftConfig::new(BrokerId(id), directory(id), "cluster");
+        let mut config = RaftConfig::new(BrokerId(id), self.directory(id), "cluster");
         config.endpoints = vec![endpoint(id)];
+        if self.moved.contains(&id) {
+            config.endpoints[0].port = 9999;
+        }
+        config.auto_join = auto_join;
         if !self.dynamic {
             config.static_voters = self.voters.clone();
         }
-        let servers = self.voters.ids().filter(|other| other.0 != id);
+        let servers = self.servers.iter().filter(|other| **other != id);
         config.bootstrap = servers.map(|other| (format!("n{other}"), 9093)).collect();
         let log = self.nodes[&id].log.clone();
         let stored = log.disk().quorum_state.clone();
@@ -352,7 +397,9 @@ impl World {
             self.note(id, &text);
             return;
         }
-        let (asker, correlation) = self.asked.remove(&token).expect("answered once");
+        let Some((asker, correlation)) = self.asked.remove(&token) else {
+            return self.answer_client(id, response);
+        };
         let result = Ok(response);
         self.post(
             id,
@@ -362,6 +409,68 @@ impl World {
                 result,
             },
         );
+    }
+
+    fn answer_client(&mut self, id: i32, response: RaftResponse) {
+        let (what, code, why) = match response {
+            RaftResponse::AddRaftVoter(r) => ("add-voter", r.error_code, r.error_message),
+            RaftResponse::RemoveRaftVoter(r) => ("remove-voter", r.error_code, r.error_message),
+            other => panic!("answered twice: {other:?}"),
+        };
+        let code = ErrorCode::from_code(code).unwrap();
+        let why = why.unwrap_or_default();
+        self.note(id, format!("{what} {code:?} {why}").trim_end());
+    }
+
+    fn add_voter(&mut self, leader: i32, id: i32) {
+        let endpoint = endpoint(id);
+        let request = RaftRequest::AddRaftVoter(AddRaftVoterRequest {
+            cluster_id: None,
+            voter_id: id,
+            voter_directory_id: self.directory(id),
+            listeners: vec![add_raft_voter_request::Listener {
+                name: endpoint.name.into(),
+                host: endpoint.host.into(),
+                port: endpoint.port,
+            }],
+            ..AddRaftVoterRequest::default()
+        });
+        self.ask(leader, request);
+    }
+
+    fn remove_voter(&mut self, leader: i32, id: i32) {
+        let request = RaftRequest::RemoveRaftVoter(RemoveRaftVoterRequest {
+            cluster_id: None,
+            voter_id: id,
+            voter_directory_id: self.directory(id),
+        });
+        self.ask(leader, request);
+    }
+
+    fn ask(&mut self, id: i32, request: RaftRequest) {
+        self.next += 1;
+        let token = self.next;
+        let version = 1;
+        self.event(
+            id,
+            Event::Request {
+                token,
+                version,
+                request,
+            },
+        );
+    }
+
+    fn show_voters(&mut self, id: i32) {
+        let Some(raft) = &self.nodes[&id].raft else {
+            return;
+        };
+        let voters = raft.voters().iter().map(|voter| {
+            let endpoint = &voter.endpoints[0];
+            format!("{}@{}:{}", voter.key, endpoint.host, endpoint.port)
+        });
+        let voters: Vec<String> = voters.collect();
+        self.note(id, &voters.join(" "));
     }
 
     /// Lets time pass, event by event.
@@ -433,6 +542,17 @@ impl World {
                         },
                     );
                     return;
+                }
+                if let RaftRequest::ApiVersions(_) = request {
+                    let result = Ok(RaftResponse::ApiVersions(supports_reconfiguration()));
+                    return self.post(
+                        to,
+                        from,
+                        Mail::Response {
+                            correlation,
+                            result,
+                        },
+                    );
                 }
                 self.next += 1;
                 let token = self.next;
@@ -592,6 +712,18 @@ impl World {
     }
 }
 
+/// What a replica of this release says of itself.
+fn supports_reconfiguration() -> ApiVersionsResponse {
+    ApiVersionsResponse {
+        supported_features: vec![api_versions_response::SupportedFeatureKey {
+            name: "kraft.version".into(),
+            min_version: 0,
+            max_version: 1,
+        }],
+        ..ApiVersionsResponse::default()
+    }
+}
+
 fn request_text(request: &RaftRequest) -> String {
     match request {
         RaftRequest::Vote(request) => {
@@ -630,5 +762,9 @@ fn request_text(request: &RaftRequest) -> String {
             )
         }
         RaftRequest::DescribeQuorum(_) => "describe".to_string(),
+        RaftRequest::AddRaftVoter(request) => format!("add-voter {}", request.voter_id),
+        RaftRequest::RemoveRaftVoter(request) => format!("remove-voter {}", request.voter_id),
+        RaftRequest::UpdateRaftVoter(request) => format!("update-voter {}", request.voter_id),
+        RaftRequest::ApiVersions(_) => "api-versions".to_string(),
     }
 }

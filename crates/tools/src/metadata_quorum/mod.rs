@@ -175,6 +175,7 @@ async fn describe_quorum(client: &mut Client) -> Result<DescribeQuorumResponse, 
 async fn add(mut client: Client, new: &NewController, dry_run: bool) -> Result<(), Error> {
     if !dry_run {
         let request = AddRaftVoterRequest {
+            cluster_id: None,
             timeout_ms: client.config().api_timeout.as_millis() as i32,
             voter_id: new.id,
             voter_directory_id: new.directory_id,

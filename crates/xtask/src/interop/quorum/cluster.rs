@@ -90,6 +90,7 @@ pub struct Cluster {
 pub struct Replica {
     pub id: u16,
     pub lag: i64,
+    pub votes: bool,
 }
 
 impl Cluster {
@@ -193,8 +194,13 @@ impl Cluster {
             Maker::Milena => "controller.quorum.election.timeout.ms=300",
             Maker::Kafka => "controller.quorum.election.timeout.ms=5000",
         };
+        let joins = node.maker == Maker::Kafka && node.roles == Roles::Controller;
+        let joins = match joins && !self.is_static {
+            true => "controller.quorum.auto.join.enable=true\n",
+            false => "",
+        };
         format!(
-            "process.roles={}\nnode.id={}\nlisteners={}\nlog.dirs={}\n{quorum}\n{elections}\n{COMMON}{more}",
+            "process.roles={}\nnode.id={}\nlisteners={}\nlog.dirs={}\n{quorum}\n{elections}\n{joins}{COMMON}{more}",
             node.roles.text(),
             node.id,
             listeners.join(","),
@@ -296,6 +302,7 @@ impl Cluster {
             Some(Replica {
                 id: words.first()?.parse().ok()?,
                 lag: words.get(3)?.parse().ok()?,
+                votes: *words.last()? != "Observer",
             })
         });
         Ok(rows.collect())
@@ -303,13 +310,41 @@ impl Cluster {
 
     /// `kafka-metadata-quorum` by the controllers that run.
     pub fn quorum(&self, words: &[&str]) -> Result<String, String> {
+        self.quorum_with(&[], words)
+    }
+
+    /// The id in the `meta.properties` of the node's directory.
+    pub fn directory_id(&self, id: u16) -> Result<String, String> {
+        let path = self.data(id).join("meta.properties");
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let line = text.lines().find_map(|l| l.strip_prefix("directory.id="));
+        line.map(str::to_owned).ok_or(text.clone())
+    }
+
+    /// `kafka-metadata-quorum` with flags of the tool itself before the subcommand.
+    pub fn quorum_with(&self, flags: &[&str], words: &[&str]) -> Result<String, String> {
         let running = self.nodes.iter().filter(|n| n.server.is_some());
         let controllers = running.filter(|n| n.roles != Roles::Broker);
         let addresses: Vec<String> = controllers.map(|n| self.controller(n.id)).collect();
         let addresses = addresses.join(",");
         let mut all = vec!["--bootstrap-controller", &addresses];
+        all.extend(flags);
         all.extend(words);
         tool("kafka-metadata-quorum", &all)
+    }
+
+    /// Waits until exactly these vote, as the leader tells.
+    pub fn wait_voters(&self, ids: &[u16]) -> Result<(), String> {
+        self.until(&format!("{ids:?} vote"), || {
+            let replicas = self.replicas()?;
+            let voters = replicas.iter().filter(|replica| replica.votes);
+            let mut voters: Vec<u16> = voters.map(|replica| replica.id).collect();
+            voters.sort_unstable();
+            match voters == ids {
+                true => Ok(Some(())),
+                false => Err(format!("{replicas:?}")),
+            }
+        })
     }
 
     /// Leader and epoch, once there is one.

@@ -175,7 +175,7 @@ fn the_leader_is_killed(cluster: &mut Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// One controller, Milena; brokers 5, Apache Kafka, and 6, Milena.
+/// One controller, Milena; brokers 5, Apache Kafka, and 6, Milena. Then 7, an Apache Kafka controller, joins.
 fn a_kafka_broker_under_milena() -> Result<(), String> {
     let mut cluster = Cluster::new(
         false,
@@ -183,14 +183,17 @@ fn a_kafka_broker_under_milena() -> Result<(), String> {
             (1, Milena, Roles::Controller),
             (5, Kafka, Roles::Broker),
             (6, Milena, Roles::Broker),
+            (7, Kafka, Roles::Controller),
         ],
     );
     cluster.format(1, Voters::Standalone)?;
     cluster.format(5, Voters::Learned)?;
     cluster.format(6, Voters::Learned)?;
+    cluster.format(7, Voters::Learned)?;
     let told = a_kafka_broker_joins(&mut cluster)
         .and_then(|()| a_kafka_broker_is_killed(&mut cluster))
-        .and_then(|()| a_kafka_broker_leaves(&mut cluster));
+        .and_then(|()| a_kafka_broker_leaves(&mut cluster))
+        .and_then(|()| voters_come_and_go(&mut cluster));
     told.map_err(|why| cluster.report(&why))
 }
 
@@ -229,9 +232,41 @@ fn a_kafka_broker_leaves(cluster: &mut Cluster) -> Result<(), String> {
     cluster.end(5, End::Clean)?;
     cluster.wait_alive(6, &[6])?;
     cluster.wait_led(6, "both", "6", "6")?;
-    cluster.end(6, End::Clean)?;
-    cluster.end(1, End::Clean)?;
     say!("broker 5 leaves in order: its partitions are led by 6 before it is gone");
+    Ok(())
+}
+
+/// KIP-853, each way: 7 adds itself to Milena's quorum; Milena's 1 is removed, and added again under 7.
+fn voters_come_and_go(cluster: &mut Cluster) -> Result<(), String> {
+    cluster.launch(7)?;
+    cluster.wait_voters(&[1, 7])?;
+    cluster.wait_caught_up(&[1, 6, 7])?;
+    let (leader, epoch) = cluster.leader()?;
+    say!("7, Apache Kafka, adds itself to the voters; {leader} leads in epoch {epoch}");
+    let directory = cluster.directory_id(1)?;
+    let words = [
+        "remove-controller",
+        "--controller-id",
+        "1",
+        "--controller-directory-id",
+        &directory,
+    ];
+    cluster.quorum(&words)?;
+    cluster.wait_voters(&[7])?;
+    cluster.wait_caught_up(&[1, 6, 7])?;
+    let (leader, epoch) = cluster.leader()?;
+    cluster.create(6, "under-seven", "6,6")?;
+    say!("1, Milena, is removed: {leader} leads in epoch {epoch}; a topic by way of 6");
+    let properties = cluster.properties(1).display().to_string();
+    let words = ["add-controller"];
+    cluster.quorum_with(&["--command-config", &properties], &words)?;
+    cluster.wait_voters(&[1, 7])?;
+    cluster.end(7, End::Clean)?;
+    let (leader, epoch) = cluster.until("1 leads", || match cluster.leader()? {
+        (1, epoch) => Ok(Some((1, epoch))),
+        other => Err(format!("{other:?}")),
+    })?;
+    say!("1 is added again, and 7 hands over to it: {leader} leads in epoch {epoch}");
     Ok(())
 }
 
