@@ -21,15 +21,20 @@ import org.apache.kafka.server.common.RequestLocal;
 import org.apache.kafka.server.storage.log.FetchIsolation;
 import org.apache.kafka.server.util.Scheduler;
 import org.apache.kafka.storage.internals.log.AppendOrigin;
+import org.apache.kafka.storage.internals.log.Cleaner;
 import org.apache.kafka.storage.internals.log.FetchDataInfo;
 import org.apache.kafka.storage.internals.log.LogAppendInfo;
+import org.apache.kafka.storage.internals.log.LogCleanerManager;
 import org.apache.kafka.storage.internals.log.LogConfig;
 import org.apache.kafka.storage.internals.log.LogDirFailureChannel;
 import org.apache.kafka.storage.internals.log.LogSegment;
 import org.apache.kafka.storage.internals.log.LogStartOffsetIncrementReason;
+import org.apache.kafka.storage.internals.log.LogToClean;
 import org.apache.kafka.storage.internals.log.ProducerStateManagerConfig;
+import org.apache.kafka.storage.internals.log.SkimpyOffsetMap;
 import org.apache.kafka.storage.internals.log.UnifiedLog;
 import org.apache.kafka.storage.internals.log.VerificationGuard;
+import org.apache.kafka.storage.internals.utils.Throttler;
 import org.apache.kafka.storage.log.metrics.BrokerTopicStats;
 
 /** Kafka's log under the command of `cargo xtask interop logs`: one command a line, one answer a line. */
@@ -68,6 +73,7 @@ public final class LogFiles {
                 log.updateHighWatermark(log.logEndOffset());
                 log.deleteOldSegments();
                 return "ok";
+            case "clean": return clean(Long.parseLong(words[1]), Integer.parseInt(words[2]), Long.parseLong(words[3]));
             case "high": log.updateHighWatermark(log.logEndOffset()); return "ok";
             case "close": log.prepareActiveSegmentForClose(); log.flush(true); log.close(); return "ok";
             case "abandon": log = null; return "ok";
@@ -87,6 +93,8 @@ public final class LogFiles {
         props.put("index.interval.bytes", words[6]);
         props.put("retention.bytes", words[7]);
         props.put("retention.ms", "-1");
+        props.put("cleanup.policy", words[8]);
+        props.put("delete.retention.ms", "500");
         props.put("message.timestamp.after.max.ms", String.valueOf(Long.MAX_VALUE));
         File dir = new File(words[1]);
         Files.createDirectories(dir.toPath());
@@ -109,6 +117,28 @@ public final class LogFiles {
         var method = UnifiedLog.class.getDeclaredMethod("truncateTo", long.class);
         method.setAccessible(true);
         return (Boolean) method.invoke(log, offset);
+    }
+
+    /** Compacts what is dirty from this offset on, with memory for so many keys, at this time; says what is clean by then. */
+    private String clean(long from, int keys, long now) throws Exception {
+        log.flush(false);
+        var method = LogCleanerManager.class.getDeclaredMethod("cleanableOffsets", UnifiedLog.class, Optional.class, long.class);
+        method.setAccessible(true);
+        Object offsets = method.invoke(null, log, Optional.of(from), now);
+        long first = number(offsets, "firstDirtyOffset");
+        LogToClean dirty = new LogToClean(log, first, number(offsets, "firstUncleanableDirtyOffset"), false);
+        long end = dirty.firstUncleanableOffset();
+        if (first >= end)
+            return first + " nothing";
+        Throttler throttler = new Throttler(Double.MAX_VALUE, Long.MAX_VALUE, "cleaner", "bytes", new Clock());
+        Cleaner cleaner = new Cleaner(0, new SkimpyOffsetMap(24 * keys), 1 << 20, 1 << 20, 1.0, throttler, new Clock(), partition -> { });
+        return first + " " + end + " " + cleaner.doClean(dirty, now).getKey();
+    }
+
+    private static long number(Object record, String name) throws Exception {
+        var method = record.getClass().getDeclaredMethod(name);
+        method.setAccessible(true);
+        return (Long) method.invoke(record);
     }
 
     private String describe() throws Exception {

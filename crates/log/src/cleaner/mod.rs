@@ -28,7 +28,7 @@ use crate::error::Fault;
 use crate::log::{Log, Segments};
 use crate::options::LogOptions;
 use crate::reader::aborted_between;
-use crate::segment::{Appended, Appender, Env, Segment};
+use crate::segment::{AbortedTxn, Appended, Appender, Env, Segment};
 pub use dirty::Cleanable;
 use filter::{Counts, LastBatch, Left, Rules};
 use offset_map::OffsetMap;
@@ -102,6 +102,7 @@ pub struct Cleaning {
     env: Arc<Env>,
     view: Arc<Segments>,
     options: LogOptions,
+    log_start: Offset,
     first_dirty: Offset,
     first_uncleanable: Offset,
     io_buffer_bytes: usize,
@@ -176,6 +177,7 @@ impl Log {
             env,
             view,
             options: self.options.clone(),
+            log_start: self.log_start(),
             first_dirty: cleanable.first_dirty,
             first_uncleanable: cleanable.first_uncleanable,
             io_buffer_bytes: cleaner.io_buffer_bytes.max(1),
@@ -262,12 +264,19 @@ impl Cleaning {
         let end = self.view.partition_point(|segment| segment.base() < to);
         let first = self.view.partition_point(|segment| segment.base() <= from);
         let mut transactions = Transactions::default();
-        transactions.add(aborted_between(&self.view, from, to)?);
+        transactions.add(self.aborted_between(from, to)?);
         Ok(Mapping {
             segments: first.saturating_sub(1).min(end)..end,
             source: None,
             transactions,
         })
+    }
+
+    /// As Kafka, without those that ended before the log's start: nobody reads them any more.
+    fn aborted_between(&self, from: Offset, to: Offset) -> io::Result<Vec<AbortedTxn>> {
+        let mut aborted = aborted_between(&self.view, from, to)?;
+        aborted.retain(|txn| txn.last_offset >= self.log_start);
+        Ok(aborted)
     }
 
     /// Reads one buffer into the map. Whether the map is complete, or full.
@@ -420,7 +429,7 @@ impl Cleaning {
         let segment = &self.view[index];
         let next = self.view.get(index + 1).map(|next| next.base());
         let to = next.unwrap_or(segment.next_offset());
-        let aborted = aborted_between(&self.view, segment.base(), to)?;
+        let aborted = self.aborted_between(segment.base(), to)?;
         self.transactions.add(aborted);
         Source::new(segment, 0)
     }

@@ -1,5 +1,6 @@
 //! Partition directories beside Kafka's: the same operations on both logs give the same answers and, after a clean
-//! stop, the same bytes. Then each goes on in the other's directory; sometimes after a crash instead of a stop.
+//! stop, the same bytes. Then each goes on in the other's directory; sometimes after a crash instead of a stop. Some
+//! logs have keys, and both cleaners compact them.
 
 mod ours;
 
@@ -22,13 +23,20 @@ const STEPS: u64 = 150;
 
 pub fn run() -> Result<(), String> {
     let mut kafka = Kafka::start()?;
-    let mut compared = 0;
-    for seed in 0..SEEDS {
-        compared += Life::new(seed)?
-            .live(&mut kafka)
-            .map_err(|what| format!("seed {seed}: {what}"))?;
+    let (mut compared, mut cleaned) = (0, 0);
+    // One life alone, with `SEED`.
+    let one: Option<u64> = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    for seed in one.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        let lived = Life::new(seed)?.live(&mut kafka);
+        let life = lived.map_err(|what| format!("seed {seed}: {what}"))?;
+        compared += life.compared;
+        cleaned += life.cleanings.count;
     }
-    println!("logs: {SEEDS} lives, {compared} answers and files are the same");
+    println!(
+        "logs: {SEEDS} lives, {compared} answers and files are the same, {cleaned} compactions"
+    );
     kafka.stop()
 }
 
@@ -93,6 +101,14 @@ struct Producer {
     open: bool,
 }
 
+/// How far a log is clean, and when it was cleaned last.
+#[derive(Clone, Copy)]
+struct Cleanings {
+    to: i64,
+    now: i64,
+    count: usize,
+}
+
 /// One run of random operations.
 struct Life {
     prng: Prng,
@@ -103,6 +119,9 @@ struct Life {
     segment_bytes: usize,
     epoch: i32,
     clock: i64,
+    /// Records have keys, and the cleaners run.
+    keyed: bool,
+    cleanings: Cleanings,
     producers: BTreeMap<i64, Producer>,
     compared: usize,
     /// The last operations, for the report.
@@ -112,12 +131,14 @@ struct Life {
 impl Life {
     fn new(seed: u64) -> Result<Life, String> {
         let root = java::target_dir().join("interop/logs");
-        if seed == 0 && root.exists() {
+        if root.join(format!("{seed}a")).exists() {
             std::fs::remove_dir_all(&root).map_err(|e| e.to_string())?;
         }
         let mut prng = Prng::new(seed);
         let segment_bytes = 2_000 + prng.below(8_000);
         let interval = prng.below(1_000);
+        let keyed = seed % 4 == 3;
+        let policy = if keyed { "compact,delete" } else { "delete" };
         Ok(Life {
             ours: Ours {
                 log: None,
@@ -125,7 +146,13 @@ impl Life {
             },
             dirs: ["a", "b"].map(|name| root.join(format!("{seed}{name}/t-0"))),
             segment_bytes: segment_bytes as usize,
-            options: format!("{segment_bytes} {interval} 30000"),
+            options: format!("{segment_bytes} {interval} 30000 {policy}"),
+            keyed,
+            cleanings: Cleanings {
+                to: 0,
+                now: 1_000,
+                count: 0,
+            },
             prng,
             epoch: 0,
             clock: 100,
@@ -135,14 +162,14 @@ impl Life {
         })
     }
 
-    fn live(mut self, kafka: &mut Kafka) -> Result<usize, String> {
+    fn live(mut self, kafka: &mut Kafka) -> Result<Life, String> {
         self.open(kafka, true, "0")?;
         for _ in 0..STEPS {
             self.step(kafka)?;
         }
         self.stop_and_swap(kafka)?;
         self.both(kafka, "close")?;
-        Ok(self.compared)
+        Ok(self)
     }
 
     fn open(&mut self, kafka: &mut Kafka, clean: bool, start: &str) -> Result<(), String> {
@@ -191,6 +218,7 @@ impl Life {
             }
             34 => self.stop_and_swap(kafka)?,
             35 => self.crash_and_swap(kafka)?,
+            36..39 if self.keyed => self.clean(kafka)?,
             _ => self.repeat(kafka)?,
         }
         self.look(kafka)
@@ -258,14 +286,42 @@ impl Life {
         }
     }
 
+    /// Both cleaners, with memory for more or fewer keys than there are.
+    fn clean(&mut self, kafka: &mut Kafka) -> Result<(), String> {
+        self.both(kafka, "high")?;
+        self.cleanings.now += self.prng.below(400) as i64;
+        let keys = 3 + self.prng.below(30);
+        let Cleanings { to, now, .. } = self.cleanings;
+        let command = format!("clean {to} {keys} {now}");
+        let expected = kafka.answer(&command)?;
+        let answer = self.ours.answer(&command, None)?;
+        self.same(&command, &answer, &expected)?;
+        if let Some(to) = answer.split(' ').nth(2).and_then(|word| word.parse().ok()) {
+            self.cleanings.to = to;
+            self.cleanings.count += 1;
+        }
+        match self.prng.chance(1, 2) {
+            true => self.stop_and_swap(kafka),
+            false => Ok(()),
+        }
+    }
+
+    fn key(&mut self) -> Option<Vec<u8>> {
+        let key = |prng: &mut Prng| format!("key-{}", prng.below(20)).into_bytes();
+        self.keyed.then(|| key(&mut self.prng))
+    }
+
     fn fill(&mut self, mut builder: BatchBuilder) -> ValidBatch {
         let value = vec![b'v'; self.prng.below(400) as usize];
         for _ in 0..1 + self.prng.below(4) {
+            let key = self.key();
+            let is_tombstone = self.keyed && self.prng.chance(1, 5);
             self.clock += self.prng.below(8) as i64;
             let early = self.prng.below(30) as i64;
             let record = NewRecord {
                 timestamp: Timestamp((self.clock - early).max(0)),
-                value: Some(&value),
+                key: key.as_deref(),
+                value: (!is_tombstone).then_some(&value),
                 ..NewRecord::default()
             };
             builder.append(record).expect("a record fits");
@@ -274,7 +330,8 @@ impl Life {
     }
 
     fn append_plain(&mut self, kafka: &mut Kafka) -> Result<(), String> {
-        let codec = match self.prng.chance(1, 4) {
+        // What a cleaner compresses anew two libraries make different bytes of.
+        let codec = match self.prng.chance(1, 4) && !self.keyed {
             true => Compression::Zstd,
             false => Compression::None,
         };
@@ -310,8 +367,12 @@ impl Life {
         let mut builder = BatchBuilder::new(Compression::None)
             .producer(*id, producer.epoch, producer.first)
             .transactional(*id < 3);
+        let record = NewRecord {
+            key: self.keyed.then_some(b"key-0"),
+            ..NewRecord::default()
+        };
         for _ in producer.first..producer.next {
-            builder.append(NewRecord::default()).expect("a record fits");
+            builder.append(record).expect("a record fits");
         }
         self.append(kafka, "CLIENT", builder.build()).map(drop)
     }
@@ -383,6 +444,7 @@ impl Life {
             target = self.ours.batch_at(target)?.max(start);
         }
         self.producers.clear();
+        self.cleanings.to = self.cleanings.to.min(target);
         self.both(kafka, &format!("truncate {target}"))
     }
 

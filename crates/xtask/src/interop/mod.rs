@@ -4,6 +4,7 @@ mod batches;
 mod bytes;
 mod configs;
 mod dirs;
+mod examples;
 mod goldens;
 mod java;
 mod kcat;
@@ -70,6 +71,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "kcat",
         "librdkafka's kcat: codecs, headers, offsets, groups",
         kcat::run,
+    ),
+    (
+        "examples",
+        "the programs of examples/, and what is lost when servers and the broker die",
+        examples::run,
     ),
     (
         "txn",

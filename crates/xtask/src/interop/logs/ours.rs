@@ -6,7 +6,8 @@ use std::sync::Arc;
 use milena_base::{Epoch, Now, Offset, Timestamp, TopicPartition};
 use milena_disk::{Disk, OsDisk};
 use milena_log::{
-    AppendError, AppendOrigin, Cleanup, Fault, Log, LogOptions, OpenHints, ReadError, remove_files,
+    AppendError, AppendOrigin, CleanStep, CleanerOptions, Cleanup, Fault, Log, LogOptions,
+    OpenHints, ReadError, remove_files,
 };
 use milena_records::ValidBatch;
 
@@ -103,6 +104,7 @@ impl Ours {
                 "ok".into()
             }
             "retain" => self.retain()?,
+            "clean" => self.clean(rest)?,
             "high" => {
                 let end = self.log()?.log_end();
                 self.log()?.on_high_watermark(end);
@@ -136,6 +138,7 @@ impl Ours {
             segment,
             interval,
             retention,
+            _,
         ] = words(rest)?;
         let options = LogOptions {
             segment_bytes: number(segment)? as u32,
@@ -146,6 +149,7 @@ impl Ours {
                 compact: self.compacted,
                 delete: true,
             },
+            delete_retention_ms: 500,
             ..LogOptions::default()
         };
         let hints = OpenHints {
@@ -206,6 +210,44 @@ impl Ours {
         self.run(done.rolled)?;
         self.remove_deleted()?;
         Ok("ok".into())
+    }
+
+    fn clean(&mut self, rest: &str) -> Result<String, String> {
+        let [from, keys, now] = words(rest)?;
+        let now = Now::from_millis(NOW as u64, number(now)?);
+        let log = self.log()?;
+        log.flush(now.mono).map_err(fault)?;
+        let high = log.log_end();
+        let cleanable = log
+            .cleanable(Some(Offset(number(from)?)), high, now.wall)
+            .map_err(fault)?;
+        let (first, end) = (cleanable.first_dirty, cleanable.first_uncleanable);
+        if first >= end {
+            return Ok(format!("{first} nothing"));
+        }
+        let options = CleanerOptions {
+            dedupe_buffer_bytes: 24 * number(keys)? as u64,
+            dedupe_buffer_load_factor: 1.0,
+            io_buffer_bytes: 1 << 20,
+            secret: [7; 16],
+        };
+        let begun = log.begin_cleaning(&cleanable, high, now.wall, &options);
+        let mut cleaning = begun.map_err(|e| e.to_string())?;
+        loop {
+            match cleaning.step().map_err(|e| e.to_string())? {
+                CleanStep::Worked { .. } => {}
+                CleanStep::Ready => {
+                    let placed = log.put_in_place(&mut cleaning, now).map_err(fault)?;
+                    if !placed {
+                        return Err("the log changed while it was cleaned".into());
+                    }
+                }
+                CleanStep::Done { cleaned_to } => {
+                    self.remove_deleted()?;
+                    return Ok(format!("{first} {end} {cleaned_to}"));
+                }
+            }
+        }
     }
 
     fn remove_deleted(&mut self) -> Result<(), String> {
