@@ -2,6 +2,7 @@
 //! seeded randomness and what SCRAM derives from a password. It decides nothing, performs no I/O and reads no clock.
 #![forbid(unsafe_code)]
 
+mod digest;
 mod error;
 mod ids;
 mod prng;
@@ -9,6 +10,7 @@ mod scram;
 mod time;
 mod uuid;
 
+pub use digest::Digest;
 pub use error::ErrorCode;
 pub use ids::{BrokerId, Epoch, Offset, TopicIdPartition, TopicPartition};
 pub use prng::Prng;

@@ -175,7 +175,10 @@ impl InSync {
 
     fn again(&mut self, proposals: Proposals, now: Now) {
         self.not_before = now.mono + PAUSE;
-        self.waiting.extend(proposals);
+        for (id, proposal) in proposals {
+            // What waits already builds on newer metadata; without it the leader would wait for an answer for ever.
+            self.waiting.entry(id).or_insert(proposal);
+        }
     }
 
     fn give_up(&mut self, now: Now) {

@@ -151,6 +151,8 @@ impl Lifecycle {
         };
         if self.in_flight {
             self.again = true;
+            // The next look is an interval away: an answer that is late must not keep this thread busy.
+            self.next_beat = now.mono + registration.heartbeat_interval;
             return;
         }
         self.again = false;

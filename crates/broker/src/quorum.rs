@@ -130,6 +130,11 @@ impl Quorum {
         quorum
     }
 
+    /// The replica, for whoever watches.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
     fn halt_on(&mut self, done: Result<(), Fault>, out: &mut Outbox) {
         if let Err(fault) = done {
             self.finished = true;

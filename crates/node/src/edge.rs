@@ -12,6 +12,7 @@ use milena_broker::{
 };
 use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::connection::Answer;
@@ -56,6 +57,8 @@ pub struct Edge {
     // Keyed by numbers that this process hands out: the order is never looked at.
     connections: RwLock<HashMap<ConnectionId, UnboundedSender<Answer>>>,
     next_connection: AtomicU64,
+    /// Whether the controller has unfenced this broker once.
+    served: watch::Sender<bool>,
 }
 
 impl Edge {
@@ -67,7 +70,15 @@ impl Edge {
             senders,
             connections: RwLock::default(),
             next_connection: AtomicU64::new(1),
+            served: watch::Sender::new(false),
         }
+    }
+
+    /// Waits until the controller has unfenced this broker. Whoever reached it before might copy from a leader of the
+    /// past: after an unclean stop it has that role until its new registration takes it away.
+    pub async fn until_served(&self) {
+        // The sender is here, so it can't be gone.
+        let _ = self.served.subscribe().wait_for(|served| *served).await;
     }
 
     /// A new connection's id, and where its late answers arrive.
@@ -135,7 +146,10 @@ impl Edge {
             Post::Call(call) => send(senders.calls.send(Some(*call))),
             Post::WaiterDeadline => send(senders.waiters.send(true)),
             Post::BrokerEpoch(epoch) => self.broker.set_broker_epoch(epoch),
-            Post::Unfenced => send(senders.life.send(Life::Ready)),
+            Post::Unfenced => {
+                self.served.send_replace(true);
+                send(senders.life.send(Life::Ready));
+            }
             Post::Left => send(senders.life.send(Life::Left)),
             Post::Halt(why) => {
                 tracing::error!("the node stops: {why}");

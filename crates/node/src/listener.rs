@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_broker::Post;
+use milena_broker::{ListenerKind, Post};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
@@ -23,12 +23,15 @@ pub fn bind(host: &str, port: u16) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Accepts until the task is ended.
+/// Accepts until the task is ended: clients and followers from when the broker is unfenced, as Kafka does it.
 pub async fn accept(listener: std::net::TcpListener, index: usize, edge: Arc<Edge>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return edge.post(Post::Halt(format!("a listener can't be used: {error}"))),
     };
+    if edge.broker.listener_kind(index) == ListenerKind::Broker {
+        edge.until_served().await;
+    }
     loop {
         match listener.accept().await {
             Ok((stream, address)) => start(stream, address, index, &edge),

@@ -77,6 +77,17 @@ impl Peers {
             .any(|c| matches!(c, Connection::Awaiting { until, .. } if *until > now))
     }
 
+    /// When the request that an observer waits for runs out of time: the one to its leader, or else the last one. `None`
+    /// where nothing is under way: only then a pause is waited for, as no request begins while one is awaited.
+    pub fn awaited_until(&self, leader: BrokerId) -> Option<Instant> {
+        let until = |connection: &Connection| match connection {
+            Connection::Awaiting { until, .. } => Some(*until),
+            Connection::BackingOff { .. } => None,
+        };
+        let of_leader = self.connections.get(&leader).and_then(until);
+        of_leader.or_else(|| self.connections.values().filter_map(until).max())
+    }
+
     /// Notes that a request goes to this peer; its correlation.
     pub fn sent(&mut self, id: BrokerId, now: Instant) -> u64 {
         let correlation = self.next_correlation;
@@ -151,6 +162,19 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_observer_waits_for_an_answer_and_not_for_a_pause_that_is_over() {
+        let ms = Instant::from_millis;
+        let mut peers = Peers::new(&[], Duration::from_millis(500), Duration::from_millis(20));
+        let (leader, other) = (BrokerId(1), BrokerId(-2));
+        let first = peers.sent(leader, ms(0));
+        assert_eq!(peers.awaited_until(leader), Some(ms(500)));
+        peers.settle(first, true, ms(10));
+        assert_eq!(peers.awaited_until(leader), None);
+        peers.sent(other, ms(10));
+        assert_eq!(peers.awaited_until(leader), Some(ms(510)));
+    }
 
     #[test]
     fn one_request_at_a_time_and_a_pause_after_a_failure() {

@@ -117,7 +117,7 @@ impl Partition {
             (true, None) => return None,
         };
         let proposal = leader.proposal(&wanted);
-        leader.pending = Some(wanted);
+        leader.propose(wanted);
         Some(proposal)
     }
 

@@ -69,6 +69,9 @@ struct Peer {
     /// The leader's end when it last fetched, and when that was.
     last_seen: (Offset, Instant),
     broker_epoch: i64,
+    /// It fetched since it was last proposed to leave: only then it may join, as in Kafka. Its log's end alone says
+    /// nothing of whether it lives, and who lags would leave and join in turn.
+    fetched: bool,
 }
 
 impl Peer {
@@ -81,6 +84,7 @@ impl Peer {
             caught_up_at: since,
             last_seen: (Offset::MAX, since),
             broker_epoch: -1,
+            fetched: false,
         }
     }
 }
@@ -209,6 +213,7 @@ impl Leader {
         peer.log_end = fetch.offset;
         peer.log_start = fetch.log_start;
         peer.broker_epoch = fetch.broker_epoch;
+        peer.fetched = true;
         Ok(())
     }
 
@@ -236,9 +241,19 @@ impl Leader {
     ) -> Option<BrokerId> {
         let candidates = self.peers.iter();
         let mut fit = candidates.filter(|(id, peer)| {
-            self.may_join(**id, high_watermark) && eligible(**id, peer.broker_epoch)
+            peer.fetched && self.may_join(**id, high_watermark) && eligible(**id, peer.broker_epoch)
         });
         fit.next().map(|(id, _)| *id)
+    }
+
+    /// Notes a change that is proposed.
+    pub(crate) fn propose(&mut self, isr: BTreeSet<BrokerId>) {
+        for gone in self.isr.difference(&isr) {
+            if let Some(peer) = self.peers.get_mut(gone) {
+                peer.fetched = false;
+            }
+        }
+        self.pending = Some(isr);
     }
 
     pub(crate) fn proposal(&self, isr: &BTreeSet<BrokerId>) -> IsrProposal {

@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod history;
 mod interop;
+mod sim;
 mod tidy;
 
 use std::process::ExitCode;
@@ -41,6 +42,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "faults",
         "[--seed N] [--faults N] [--records N]  three nodes killed, stopped, paused and cut off at random under writers and a reader",
         faults::run,
+    ),
+    (
+        "sim",
+        "--seed N | --seeds A..B [--twice K] [--shrink]  whole nodes in one thread, under seeded faults",
+        sim::run,
     ),
     (
         "interop",

@@ -1,5 +1,6 @@
 //! Handles of the simulated disk: of an open file, and of a lock.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -11,13 +12,19 @@ use crate::{Advice, DirLock, File, Op};
 /// One call in so many lets the kernel write some pages back on its own.
 const WRITE_BACK_ONE_IN: u64 = 16;
 
-#[derive(Debug)]
 pub(super) struct SimFile {
     pub state: Arc<Mutex<State>>,
     pub id: u64,
     pub boot: u64,
     pub writable: bool,
     pub path: PathBuf,
+}
+
+/// The handle alone: the whole disk hangs on it.
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimFile({}, boot {})", self.path.display(), self.boot)
+    }
 }
 
 impl SimFile {
@@ -45,6 +52,8 @@ impl SimFile {
     fn write(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut state = self.state_for_writing()?;
         let fate = state.change(Op::Write, &self.path)?;
+        state.digest.word(position);
+        state.digest.bytes(bytes);
         let wanted = match fate.share {
             Share::Nothing => 0,
             Share::Part => state.prng.below(bytes.len() as u64 + 1),
@@ -67,6 +76,7 @@ impl SimFile {
 
     fn cut(&self, len: u64) -> io::Result<()> {
         let mut state = self.state_for_writing()?;
+        state.digest.word(len);
         state.change_whole(Op::SetLen, &self.path, |state| {
             let (now, mut prng) = (state.now, state.prng.fork());
             let file = state.tree.file_mut(self.id)?;

@@ -81,6 +81,11 @@ impl SimDisk {
         state.crash_at = Some(state.mutations + nth);
     }
 
+    /// An armed crash that has not happened yet does not happen.
+    pub fn disarm(&self) {
+        self.state().crash_at = None;
+    }
+
     /// At which call the armed crash happened, in words; `None` while the machine runs.
     pub fn crashed(&self) -> Option<String> {
         self.state().crashed.clone()
@@ -89,6 +94,11 @@ impl SimDisk {
     /// Changes made so far, over all restarts.
     pub fn mutations(&self) -> u64 {
         self.state().mutations
+    }
+
+    /// A digest of every change so far and of the bytes written.
+    pub fn digest(&self) -> u64 {
+        self.state().digest.value()
     }
 
     /// Calls of one operation so far.

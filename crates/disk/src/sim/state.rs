@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use milena_base::{Prng, Timestamp};
+use milena_base::{Digest, Prng, Timestamp};
 
 use super::content::Keep;
 use super::tree::{NodeId, Tree};
@@ -57,6 +57,8 @@ pub(super) struct State {
     pub crashed: Option<String>,
     pub quota: Option<u64>,
     pub sync_lies: bool,
+    /// Every change that was asked for, and the bytes written.
+    pub digest: Digest,
 }
 
 impl State {
@@ -75,6 +77,7 @@ impl State {
             crashed: None,
             quota: None,
             sync_lies: false,
+            digest: Digest::default(),
         }
     }
 
@@ -93,6 +96,8 @@ impl State {
         self.check_power()?;
         *self.calls.entry(op).or_default() += 1;
         self.mutations += 1;
+        self.digest.word(op as u64);
+        self.digest.bytes(path.as_os_str().as_encoded_bytes());
         if self.crash_at == Some(self.mutations) {
             self.crash_at = None;
             self.crashed = Some(format!("{op:?} {}", path.display()));

@@ -182,6 +182,7 @@ impl Raft {
 
     /// The one door for what happens. After an error the replica is not to be used any more: the node stops.
     pub fn step(&mut self, event: Event, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
+        self.resign_if_overdue(now, out)?;
         match event {
             Event::Tick => {}
             Event::Request {
@@ -200,6 +201,15 @@ impl Raft {
         self.poll(now, out)
     }
 
+    /// A leader that was paused resigns before it takes up what waited meanwhile: neither an old fetch nor the answer to
+    /// one is a sign that it is still followed.
+    fn resign_if_overdue(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
+        match &self.role {
+            Role::Leader(role) if role.lost_quorum(now.mono) => self.poll(now, out),
+            _ => Ok(()),
+        }
+    }
+
     /// Appends the controller's records in one batch, all or none. They are committed when the high watermark passes
     /// `last`.
     pub fn append(
@@ -210,6 +220,8 @@ impl Raft {
         out: &mut Vec<Effect>,
     ) -> Result<Appended, NotAppended> {
         assert!(!values.is_empty(), "an empty batch has no offsets");
+        let resigned = self.resign_if_overdue(now, out);
+        resigned.map_err(NotAppended::Fault)?;
         match &self.role {
             Role::Leader(leader) if leader.epoch == epoch && leader.active => {}
             _ => return Err(NotAppended::NotLeader),

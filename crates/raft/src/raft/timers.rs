@@ -19,6 +19,11 @@ impl Raft {
             return Instant::NEVER;
         }
         let role = match &self.role {
+            Role::Resigned(role) if self.stopping => {
+                self.next_retry(role.unacknowledged.iter().copied())
+            }
+            // Whoever stops stands for no election, and waits for nothing but its owner's patience.
+            _ if self.stopping => Instant::NEVER,
             Role::Unattached(role) if self.is_voter() => role.election_at,
             Role::Unattached(role) if self.may_stand() => {
                 role.election_at.min(self.next_bootstrap_fetch())
@@ -35,9 +40,13 @@ impl Raft {
                 role.fetch_at.min(fetch.unwrap_or(Instant::NEVER))
             }
             Role::Follower(role) => {
-                let fetch = self.peers.busy_until(role.leader.id);
-                let fetch = fetch.unwrap_or(Instant::NEVER);
-                role.fetch_at.min(fetch).min(self.next_bootstrap_fetch())
+                let paused = self.peers.busy_until(role.leader.id);
+                let awaited = self.peers.awaited_until(role.leader.id);
+                let next = awaited.unwrap_or_else(|| {
+                    let paused = paused.unwrap_or(Instant::NEVER);
+                    paused.min(self.next_bootstrap_fetch())
+                });
+                role.fetch_at.min(next)
             }
             Role::Leader(role) => {
                 let change = role.change.as_ref().map(|change| change.until);
@@ -67,12 +76,12 @@ impl Raft {
 
     /// Does what is due now, until nothing is.
     pub(super) fn poll(&mut self, now: Now, out: &mut Vec<Effect>) -> Result<(), Fault> {
-        self.expire_parked(now, out)?;
         for _ in 0..TRANSITIONS_MAX {
             if self.stopped || !self.poll_once(now, out)? {
                 break;
             }
         }
+        self.expire_parked(now, out)?;
         self.peers.end_pauses(now.mono);
         self.announce(out);
         self.announce_active(out);
