@@ -6,6 +6,11 @@ for arg; do
     case $arg in
         --process-role=*) role=${arg#*=} ;;
         --node-id=*) id=${arg#*=} ;;
+        *)
+            echo "USAGE: $0 [--process-role=ROLES] [--node-id=ID]" >&2
+            case $arg in -h | --help) exit 0 ;; esac
+            exit 1
+            ;;
     esac
 done
 pids=$(ps ax -o pid= -o args= | awk '

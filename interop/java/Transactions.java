@@ -107,6 +107,8 @@ public final class Transactions {
             case "offsets": return String.valueOf(admin.listConsumerGroupOffsets(w[1])
                 .partitionsToOffsetAndMetadata().get().get(new TopicPartition(w[2], 0)).offset());
             case "describe": return admin.describeTransactions(List.of(w[1])).description(w[1]).get().state().toString();
+            case "coordinator": return String.valueOf(
+                admin.describeTransactions(List.of(w[1])).description(w[1]).get().coordinatorId());
             case "list": return admin.listTransactions().all().get().stream()
                 .map(t -> t.transactionalId() + "=" + t.state()).sorted().collect(Collectors.joining(" "));
             default: throw new IllegalArgumentException(w[0]);

@@ -24,10 +24,11 @@ fn broker_resource(
     name: &str,
 ) -> Result<Option<ConfigResource>, Refusal> {
     match kind {
-        ConfigResource::BROKER_LOGGER => Err((
-            ErrorCode::InvalidRequest,
-            "Log levels of this broker are set by MILENA_LOG when it starts.".into(),
-        )),
+        // IncrementalAlterConfigs does not come here with it, and Kafka's AlterConfigs does not know it.
+        ConfigResource::BROKER_LOGGER => {
+            let why = format!("Unknown resource type {kind}");
+            Err((ErrorCode::InvalidRequest, why))
+        }
         ConfigResource::BROKER if name.is_empty() => Ok(Some(ConfigResource::default_broker())),
         ConfigResource::BROKER => {
             let me = broker.node().0;
@@ -38,6 +39,25 @@ fn broker_resource(
             Ok(Some(ConfigResource::broker(me)))
         }
         _ => Ok(None),
+    }
+}
+
+/// Changes log levels of this node, or says why not.
+pub(crate) fn alter_loggers(broker: &Broker, resource: &Altered, dry: bool) -> Result<(), Refusal> {
+    let (name, me) = (&resource.resource_name, broker.node().0);
+    let request = |why: String| Err((ErrorCode::InvalidRequest, why));
+    match name.parse::<i32>() {
+        Err(_) => return request(format!("Node id must be an integer, but it is: {name}")),
+        Ok(id) if id != me => {
+            return request(format!(
+                "Unexpected node id. Expected {me}, but received {name}"
+            ));
+        }
+        Ok(_) => {}
+    }
+    match broker.loggers.get() {
+        Some(loggers) => loggers.alter(resource, dry),
+        None => request("This process has no log whose levels could be set.".into()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use arc_swap::ArcSwap;
 use milena_base::{BrokerId, ErrorCode, Prng, TopicIdPartition, Uuid};
@@ -18,6 +18,7 @@ use crate::api::{self, ListenerKind};
 use crate::ctx::{Ctx, Outbox, Reply};
 use crate::dirs::Dirs;
 use crate::groups::GroupsEvent;
+use crate::loggers::Loggers;
 use crate::parked::Waiter;
 use crate::producer_ids::ProducerIds;
 use crate::sessions::{FetchKey, FetchSessions};
@@ -84,6 +85,8 @@ pub struct Broker {
     active_controller: AtomicI32,
     kraft_version: AtomicI16,
     stopping: AtomicBool,
+    /// Where the edge has a log filter that can be changed.
+    pub(crate) loggers: OnceLock<Loggers>,
 }
 
 impl Broker {
@@ -104,7 +107,14 @@ impl Broker {
             active_controller: AtomicI32::new(-1),
             kraft_version: AtomicI16::new(0),
             stopping: AtomicBool::new(false),
+            loggers: OnceLock::new(),
         }
+    }
+
+    /// Lets clients see and set log levels. Called once, by the edge.
+    pub fn log_by(&self, loggers: Loggers) {
+        let known = self.loggers.set(loggers);
+        known.expect("a broker gets its loggers once");
     }
 
     /// Executes one request.

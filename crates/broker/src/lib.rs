@@ -23,6 +23,7 @@ mod groups;
 mod housekeeping;
 mod insync;
 mod lifecycle;
+mod loggers;
 mod mailbox;
 mod markers;
 pub mod metadata_log;
@@ -57,6 +58,7 @@ pub use groups::{Groups, GroupsEvent};
 pub use housekeeping::{Chore, Housekeeper};
 pub use insync::{InSync, InSyncEvent};
 pub use lifecycle::{LifeState, Lifecycle, LifecycleEvent, Registration};
+pub use loggers::Loggers;
 pub use mailbox::{Mailbox, Post};
 pub use peers::{
     Answered, Asker, CALLS_MAX, Lane, PeerAddress, PeerAnswer, PeerCall, PeerRequest, Unanswered,

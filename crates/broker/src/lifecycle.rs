@@ -34,7 +34,11 @@ pub enum LifecycleEvent {
     /// What the registration of this node's controller was answered with.
     ControllerRegistered(i16),
     /// The broker's view has reached this metadata offset.
-    Published(Offset),
+    Published {
+        offset: Offset,
+        /// Whether it shows this broker as one that serves.
+        is_unfenced: bool,
+    },
     /// Every log is open and every coordinator can be elected.
     LogsLoaded,
     /// A log directory failed: its replicas here are lost until the next start (KIP-858).
@@ -81,6 +85,9 @@ pub struct Lifecycle {
     epoch: i64,
     registered_at_offset: Offset,
     published: Offset,
+    is_seen_unfenced: bool,
+    /// Clients are served.
+    lets_in: bool,
     logs_loaded: bool,
     failed_dirs: Vec<Uuid>,
     stopping: bool,
@@ -106,6 +113,8 @@ impl Lifecycle {
             epoch: -1,
             registered_at_offset: Offset::NONE,
             published: Offset::NONE,
+            is_seen_unfenced: false,
+            lets_in: false,
             logs_loaded: false,
             failed_dirs: Vec::new(),
             stopping: false,
@@ -207,7 +216,6 @@ impl Lifecycle {
             }
             return;
         }
-        let before = self.state;
         if self.stopping && answer.should_shut_down {
             self.state = LifeState::Gone;
             self.next_beat = Instant::NEVER;
@@ -220,11 +228,17 @@ impl Lifecycle {
             (_, true, true) => LifeState::Fenced,
             (_, true, false) => LifeState::Running,
         };
-        if self.state == LifeState::Running && before != LifeState::Running {
-            out.post(Post::Unfenced);
-        }
+        self.let_clients_in(out);
         if self.again && (self.state != LifeState::Running || !self.failed_dirs.is_empty()) {
             self.beat(now, out);
+        }
+    }
+
+    /// Once the controller counts this broker in, and the image that clients are shown does too.
+    fn let_clients_in(&mut self, out: &mut Outbox) {
+        let serves = self.state == LifeState::Running && self.is_seen_unfenced;
+        if serves && !std::mem::replace(&mut self.lets_in, true) {
+            out.post(Post::Unfenced);
         }
     }
 
@@ -291,8 +305,13 @@ impl Mailbox for Lifecycle {
                     }
                 }
             }
-            LifecycleEvent::Published(offset) => {
+            LifecycleEvent::Published {
+                offset,
+                is_unfenced,
+            } => {
                 self.published = offset;
+                self.is_seen_unfenced = is_unfenced;
+                self.let_clients_in(out);
                 let waited_for = offset >= self.registered_at_offset;
                 let waits = match self.state {
                     LifeState::CatchingUp => waited_for,

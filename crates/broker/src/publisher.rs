@@ -102,7 +102,11 @@ impl Publisher {
                 name: topic.name.clone(),
             });
         }
-        out.post(LifecycleEvent::Published(image.provenance.offset));
+        let me = image.cluster.broker(self.broker.node().0);
+        out.post(LifecycleEvent::Published {
+            offset: image.provenance.offset,
+            is_unfenced: me.is_some_and(|broker| !broker.fenced),
+        });
         if !self.published_once {
             self.published_once = true;
             out.post(LifecycleEvent::LogsLoaded);

@@ -176,7 +176,7 @@ impl Client {
                 "node {id} is not in the cluster's metadata now"
             )));
         };
-        let named = format!("{} advertises the address", self.name_of(id));
+        let named = self.name_of(id);
         self.open(id, &node.address, &named).await
     }
 
@@ -198,14 +198,14 @@ impl Client {
         let config = &self.config;
         let client_id = config.client_id.clone();
         let (connecting, answering) = (config.connect_timeout, config.request_timeout);
-        let open = Connection::open(address, named, client_id, connecting, answering);
+        let open = Connection::open(address, (named, id >= 0), client_id, connecting, answering);
         let connection = Arc::new(open.await?);
         self.connections.insert(id, connection.clone());
         Ok(connection)
     }
 
     /// Forgets a connection whose peer does not answer.
-    fn give_up_on(&mut self, error: &Error) {
+    pub(crate) fn give_up_on(&mut self, error: &Error) {
         if let Error::NoAnswer { peer, .. } = error {
             self.connections.retain(|_, c| c.peer() != peer);
         }

@@ -57,10 +57,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and asks for the versions. `named` says who the peer is, for errors (`bootstrap server`).
+    /// Connects and asks for the versions. `named` says who the peer is, for errors (`bootstrap server`), and
+    /// `advertised` whether the cluster has said its address.
     pub async fn open(
         address: &Address,
-        named: &str,
+        (named, advertised): (&str, bool),
         client_id: Option<Str>,
         connect_timeout: Duration,
         request_timeout: Duration,
@@ -68,6 +69,7 @@ impl Connection {
         let failed = |why: String| Error::Connect {
             address: address.to_string(),
             named: named.to_string(),
+            advertised,
             why,
         };
         let connecting = TcpStream::connect((address.host.as_str(), address.port));

@@ -10,10 +10,11 @@ use milena_base::ErrorCode;
 pub enum Error {
     /// A property or an address that cannot be used; nothing was sent.
     Config(String),
-    /// No connection to this address. `named` says who pointed there.
+    /// No connection to this address, which was given to us or, `advertised`, is what the cluster says.
     Connect {
         address: String,
         named: String,
+        advertised: bool,
         why: String,
     },
     /// The peer closed the connection, or it broke, while an answer was awaited.
@@ -85,8 +86,21 @@ impl fmt::Display for Error {
             Error::Connect {
                 address,
                 named,
+                advertised: true,
                 why,
-            } => write!(f, "{named} {address} cannot be reached: {why}"),
+            } => write!(
+                f,
+                "{named} advertises the address {address}, which cannot be reached from here ({why}): its advertised.listeners have to name one that can"
+            ),
+            Error::Connect {
+                address,
+                named,
+                advertised: false,
+                why,
+            } => write!(
+                f,
+                "{named} {address} cannot be reached ({why}): check the address, and whether the server runs"
+            ),
             Error::Disconnected { peer, why } => {
                 write!(f, "{peer} ended the connection: {why}")
             }

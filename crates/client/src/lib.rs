@@ -13,6 +13,7 @@ mod config;
 mod connection;
 pub mod consumer;
 mod error;
+mod metrics;
 pub mod producer;
 
 pub use address::Address;
@@ -21,6 +22,7 @@ pub use config::ClientConfig;
 pub use connection::{Connection, Pending};
 pub use consumer::Consumer;
 pub use error::Error;
+pub use metrics::Metric;
 pub use producer::Producer;
 
 /// Runs a future to its end on this thread, with sockets and timers.

@@ -93,7 +93,8 @@ impl Op {
             .find(|op| *op as i8 == id)
     }
 
-    fn name(self) -> &'static str {
+    /// Kafka's name.
+    pub fn name(self) -> &'static str {
         match self {
             Op::Set => "SET",
             Op::Delete => "DELETE",

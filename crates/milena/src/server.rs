@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use milena_base::{Prng, Uuid};
+use milena_broker::Loggers;
 use milena_broker::format::{FormatRequest, InitialControllers, format};
 use milena_config::{NodeConfig, Properties};
 use milena_disk::{Disk, OsDisk};
@@ -47,8 +48,8 @@ pub fn start(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    log_to_stderr();
-    match run(wanted) {
+    let loggers = log_to_stderr();
+    match run(wanted, loggers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             tracing::error!("{why}");
@@ -57,14 +58,22 @@ pub fn start(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn log_to_stderr() {
+fn log_to_stderr() -> Loggers {
     let filter = std::env::var("MILENA_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+    let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
-        .init();
+        .with_env_filter(EnvFilter::new(&filter))
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    let apply = move |directives: &str| {
+        if let Err(error) = handle.reload(EnvFilter::new(directives)) {
+            warn!("log levels stay as they are: {error}");
+        }
+    };
+    Loggers::new(filter, Box::new(apply))
 }
 
 struct Wanted {
@@ -99,7 +108,7 @@ fn parse(args: Vec<OsString>) -> Result<Option<Wanted>, String> {
     Ok(Some(wanted))
 }
 
-fn run(wanted: Wanted) -> Result<(), String> {
+fn run(wanted: Wanted, loggers: Loggers) -> Result<(), String> {
     let mut properties = match &wanted.file {
         Some(path) => read(path)?,
         None => defaults()?,
@@ -119,7 +128,7 @@ fn run(wanted: Wanted) -> Result<(), String> {
     }
     let data = config.log_dirs()[0].display().to_string();
     let ready = move |ready: &Ready| say_ready(ready, &data);
-    milena_node::run(config, ready, None).map_err(|error| error.to_string())
+    milena_node::run(config, ready, None, loggers).map_err(|error| error.to_string())
 }
 
 fn read(path: &Path) -> Result<Properties, String> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use milena_broker::start::{Bound, Parts, start};
 use milena_broker::{
     Chore, CleanerEvent, FollowersEvent, GroupsEvent, InSyncEvent, LifecycleEvent, ListenerKind,
-    MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
+    Loggers, MetadataEvent, Outbox, PeerCall, Post, QuorumEvent, ToControllerEvent, TxnEvent,
 };
 use milena_config::NodeConfig;
 use milena_disk::OsDisk;
@@ -18,6 +18,7 @@ use milena_net::Limits;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -53,11 +54,12 @@ pub struct Ready {
 }
 
 /// Runs a node until it is told to stop: by SIGTERM or SIGINT, or by `stop` being dropped or sent to. `ready` is
-/// called once, when clients are served.
+/// called once, when clients are served. `loggers` are the process's log levels.
 pub fn run(
     config: NodeConfig,
     ready: impl FnOnce(&Ready) + Send + 'static,
     stop: Option<tokio::sync::oneshot::Receiver<()>>,
+    loggers: Loggers,
 ) -> Result<(), ServerError> {
     let clock = Clock::start();
     limits::raise_open_files();
@@ -71,6 +73,7 @@ pub fn run(
     let disk = Arc::new(OsDisk);
     let parts = start(config.clone(), &bound, disk, seed, clock.now(), &mut out)
         .map_err(|error| ServerError(error.0))?;
+    parts.broker.log_by(loggers);
     let node = Node::new(&config, clock, parts, &mut out);
     node.serve(listeners, ready, stop)
 }
@@ -102,6 +105,8 @@ struct Node {
     /// The calls to other nodes, until their thread is started.
     calls: Option<UnboundedReceiver<Option<PeerCall>>>,
     again: Calls,
+    /// Whether clients are let in.
+    opened: watch::Sender<bool>,
 }
 
 fn limits(config: &NodeConfig) -> Limits {
@@ -177,6 +182,7 @@ impl Node {
             quorum,
             calls: Some(calls_made),
             again,
+            opened: watch::Sender::new(false),
         }
     }
 
@@ -210,7 +216,8 @@ impl Node {
         Ok(())
     }
 
-    /// Accepts clients on the network's threads. Other nodes are asked and controllers' listeners served by a thread
+    /// Accepts clients on the network's threads, once this broker is unfenced: as in Kafka, none hears of a cluster
+    /// without it, and those that come early wait in the listener's queue. Other nodes are asked and controllers' listeners served by a thread
     /// that waits for no disk.
     fn start_peers(
         &mut self,
@@ -218,10 +225,19 @@ impl Node {
         listeners: Vec<StdListener>,
     ) -> Result<JoinHandle<()>, ServerError> {
         let mut controllers = Vec::new();
+        let opened = self.opened.subscribe();
         for (index, listener) in listeners.into_iter().enumerate() {
             let accept = listener::accept(listener, index, self.edge.clone());
             match self.edge.broker.listener_kind(index) {
-                ListenerKind::Broker => drop(network.spawn(accept)),
+                ListenerKind::Broker => {
+                    let mut opened = opened.clone();
+                    drop(network.spawn(async move {
+                        // The sender is gone where the node stops before.
+                        if opened.wait_for(|opened| *opened).await.is_ok() {
+                            accept.await;
+                        }
+                    }));
+                }
                 ListenerKind::Controller => controllers.push(accept),
             }
         }
@@ -246,6 +262,7 @@ impl Node {
                 }
                 life = self.life.recv() => match life {
                     Some(Life::Ready) => {
+                        self.opened.send_replace(true);
                         if let Some(ready) = ready.take() {
                             ready(&self.ready());
                         }

@@ -266,6 +266,21 @@ impl BatchHeader {
         self.shift_crc(before, records_bytes);
     }
 
+    /// Sets who produced the batch; the CRC follows.
+    pub(crate) fn set_producer(
+        &mut self,
+        id: i64,
+        epoch: i16,
+        sequence: i32,
+        records_bytes: usize,
+    ) {
+        let before = self.covered_crc();
+        self.set_producer_id(id);
+        self.set_producer_epoch(epoch);
+        self.set_base_sequence(sequence);
+        self.shift_crc(before, records_bytes);
+    }
+
     /// Corrects a CRC that was right for covered header bytes of CRC `before`, without reading the records: a CRC
     /// is linear, so the difference of the two headers' CRCs moves through `records_bytes` bytes.
     fn shift_crc(&mut self, before: u32, records_bytes: usize) {

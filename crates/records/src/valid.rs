@@ -55,6 +55,13 @@ impl ValidBatch {
         }
     }
 
+    /// Gives the batch another producer id, epoch and first sequence (the CRC follows, without a pass over the
+    /// records): a producer sends it again under a new identity.
+    pub fn stamp_producer(&mut self, id: i64, epoch: i16, sequence: i32) {
+        let records_bytes = self.bytes.len() - HEADER_BYTES;
+        self.header.set_producer(id, epoch, sequence, records_bytes);
+    }
+
     /// The batch's bytes, to be written one after the other: header, records.
     pub fn parts(&self) -> [&[u8]; 2] {
         [self.header.as_bytes(), &self.bytes[HEADER_BYTES..]]

@@ -9,7 +9,7 @@ use crate::connect;
 use crate::options::{HELP, Spec, VERSION, value};
 use crate::say::{self, Stop, out};
 
-const SPEC: Spec = Spec {
+pub const SPEC: Spec = Spec {
     about: "Shows the versions of the APIs that each broker serves.",
     flags: &[
         HELP,
@@ -43,7 +43,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     };
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     properties.insert("bootstrap.servers".into(), servers.into());
-    let done = connect::admin(&properties).and_then(|client| milena_client::run(show(client)));
+    let done = connect::admin(&properties).and_then(|client| crate::progress::run(show(client)));
     match done {
         Ok(()) => Ok(0),
         Err(error) => Err(Stop::Message(say::with_exception(&error))),

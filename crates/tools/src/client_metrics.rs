@@ -103,7 +103,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     properties.insert("bootstrap.servers".into(), servers.into());
     let client = connect::admin(&properties).map_err(|error| error.to_string())?;
-    match milena_client::run(execute(client, &options)) {
+    match crate::progress::run(execute(client, &options)) {
         Ok(()) => Ok(0),
         Err(error) => {
             out(format_args!(

@@ -109,7 +109,7 @@ fn run(parsed: &Parsed) -> Result<(), String> {
     let client = connect::admin(&properties).map_err(|error| error.to_string())?;
     let controllers = parsed.has("bootstrap-controller");
     let done = match parsed.command {
-        "cluster-id" => milena_client::run(cluster_id(client)),
+        "cluster-id" => crate::progress::run(cluster_id(client)),
         "unregister" => {
             let text = parsed.value("id").unwrap_or_default();
             let id = text.parse().map_err(|_| {
@@ -117,11 +117,11 @@ fn run(parsed: &Parsed) -> Result<(), String> {
                     "kafka-cluster: error: argument --id/-i: could not convert '{text}' to Integer"
                 )
             })?;
-            milena_client::run(unregister(client, id))
+            crate::progress::run(unregister(client, id))
         }
         _ => {
             let fenced = parsed.has("include-fenced-brokers");
-            milena_client::run(endpoints(client, fenced, controllers))
+            crate::progress::run(endpoints(client, fenced, controllers))
         }
     };
     done.map_err(|error| say::with_exception(&error))

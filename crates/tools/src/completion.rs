@@ -17,6 +17,7 @@ enum Table {
 fn table(name: &str) -> Option<Table> {
     use crate::*;
     Some(match name {
+        "kafka-broker-api-versions" => Table::Flags(&api_versions::SPEC),
         "kafka-client-metrics" => Table::Flags(&client_metrics::SPEC),
         "kafka-cluster" => Table::Commands(&cluster::TOOL),
         "kafka-configs" => Table::Flags(&configs::flags::SPEC),
@@ -31,9 +32,11 @@ fn table(name: &str) -> Option<Table> {
         "kafka-get-offsets" => Table::Flags(&get_offsets::SPEC),
         "kafka-groups" => Table::Flags(&groups::SPEC),
         "kafka-jmx" => Table::Flags(&jmx::SPEC),
+        "kafka-leader-election" => Table::Flags(&leader_election::SPEC),
         "kafka-log-dirs" => Table::Flags(&log_dirs::SPEC),
         "kafka-metadata-quorum" => Table::Commands(&metadata_quorum::TOOL),
         "kafka-producer-perf-test" => Table::Commands(&perf::producer::TOOL),
+        "kafka-reassign-partitions" => Table::Flags(&reassign::SPEC),
         "kafka-storage" => Table::Commands(&storage::TOOL),
         "kafka-topics" => Table::Flags(&topics::flags::SPEC),
         "kafka-transactions" => Table::Commands(&transactions::TOOL),
@@ -154,6 +157,13 @@ fn scripts() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_tool_has_a_table() {
+        for name in NAMES {
+            assert!(table(name).is_some(), "{name} has no row in the completion");
+        }
+    }
 
     #[test]
     fn scripts_know_tools_and_flags() {

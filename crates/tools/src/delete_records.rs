@@ -95,7 +95,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let offsets = parse(&text)?;
     out("Executing records delete operation\n");
-    let results = milena_client::run(delete(&mut client, &offsets));
+    let results = crate::progress::run(delete(&mut client, &offsets));
     out("Records delete operation completed:\n");
     for ((topic, partition), result) in results {
         let result = match result {

@@ -156,7 +156,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     properties.insert("client.id".into(), "GetOffsetShell".into());
     let internal = !options.has("exclude-internal-topics");
     let client = connect::admin(&properties).map_err(occurred)?;
-    let found = milena_client::run(find(client, &wanted, time, internal));
+    let found = crate::progress::run(find(client, &wanted, time, internal));
     let found = found.map_err(|error| occurred(say::with_exception(&error)))?;
     if found.is_empty() {
         let text = "Could not match any topic-partitions with the specified filters";

@@ -142,7 +142,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     check(&options)?;
     let filter = Filter::of(&options)?;
     let mut client = connect::open(&connect::of_flags(&options)?)?;
-    match milena_client::run(collect::list_all(&mut client)) {
+    match crate::progress::run(collect::list_all(&mut client)) {
         Ok(groups) => {
             out(table(&groups, &filter));
             Ok(0)

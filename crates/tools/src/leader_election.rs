@@ -137,7 +137,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     properties.insert("bootstrap.servers".into(), servers.into());
     let client = connect::admin(&properties).map_err(|error| error.to_string())?;
-    let answer = milena_client::run(elect(client, number, partitions.as_ref()));
+    let answer = crate::progress::run(elect(client, number, partitions.as_ref()));
     let answer = answer.map_err(|error| said(&error))?;
     report(&answer, name)
 }

@@ -69,7 +69,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let id = properties.entry("client.id".into());
     id.or_insert_with(|| "log-dirs-tool".into());
     let client = connect::open(&properties)?;
-    milena_client::run(describe(client, brokers, &topics))?;
+    crate::progress::run(describe(client, brokers, &topics))?;
     Ok(0)
 }
 

@@ -1,13 +1,14 @@
 //! What tools say, and where: results on stdout, everything else on stderr, log lines in Kafka's form.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use milena_client::Error;
+use milena_client::{Error, Metric};
 
 use crate::exceptions::exception;
 use crate::options::{Options, Spec};
+use crate::progress;
 
 /// How a tool ends early.
 #[derive(Debug)]
@@ -70,6 +71,9 @@ pub fn version() -> String {
 /// Writes to stdout. When nobody reads it any more the tool ends without a word, as a pipeline expects.
 pub fn out(text: impl Display) {
     let mut stdout = std::io::stdout().lock();
+    if stdout.is_terminal() {
+        progress::hide();
+    }
     if write!(stdout, "{text}")
         .and_then(|()| stdout.flush())
         .is_err()
@@ -80,7 +84,21 @@ pub fn out(text: impl Display) {
 
 /// A log line on stderr as the JVM tools' configuration prints it.
 pub fn log(level: &str, message: impl Display, logger: &str) {
+    progress::hide();
     eprintln!("[{}] {level} {message} ({logger})", timestamp(now_millis()));
+}
+
+/// What `--print-metrics` prints: names with group and client, values to three places.
+pub fn metrics(metrics: &[Metric], client_id: &str) {
+    let name =
+        |metric: &Metric| format!("{}:{}:{{client-id={client_id}}}", metric.group, metric.name);
+    let rows: Vec<(String, f64)> = metrics.iter().map(|m| (name(m), m.value)).collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = format!("\n{:<width$}   Value\n", "Metric Name");
+    for (name, value) in rows {
+        text += &format!("{name:<width$} : {value:.3}\n");
+    }
+    out(text);
 }
 
 /// Milliseconds since 1970.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use milena_base::Uuid;
+use milena_base::{ErrorCode, Uuid};
+use milena_client::Error;
 use milena_client::consumer::Place;
 use milena_protocol::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 use milena_protocol::describe_log_dirs_response::{
@@ -22,8 +23,8 @@ use crate::say::Stop;
 use crate::topics::describe::{Partition, Report, Topic};
 use crate::{
     client_metrics, cluster, configs, connect, console_consumer, delete_records, features,
-    get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, reassign, storage,
-    subcommands, topics, transactions,
+    get_offsets, groups, leader_election, log_dirs, metadata_quorum, perf, reassign, reset_offsets,
+    say, storage, subcommands, topics, transactions,
 };
 
 fn words(line: &str) -> Vec<String> {
@@ -98,6 +99,50 @@ fn command_lines() {
                 Err(_) => subcommand(&transactions::TOOL, &args),
             },
             other => panic!("no tool {other}"),
+        }
+    });
+}
+
+/// Times, partitions and files of `--reset-offsets`; `\n` stands for a line's end.
+#[test]
+fn offset_resets() {
+    let told =
+        |answer: Result<String, String>| answer.unwrap_or_else(|why| format!("refused: {why}"));
+    let plans = |text: &str, single: Option<&str>| {
+        reset_offsets::csv::parse(&text.replace("\\n", "\n"), single)
+    };
+    check("offset_resets.txt", |line| {
+        let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match what {
+            "datetime" => told(reset_offsets::times::datetime(rest).map(say::timestamp)),
+            "duration" => told(reset_offsets::times::duration(rest).map(|ms| format!("{ms} ms"))),
+            "partitions" => {
+                told(reset_offsets::partitions(rest).map(|places| format!("{places:?}")))
+            }
+            "file" => {
+                told(plans(rest, Some("g1")).map(|plans| framed(&reset_offsets::table(&plans))))
+            }
+            "file-of-groups" => {
+                told(plans(rest, None).map(|plans| framed(&reset_offsets::table(&plans))))
+            }
+            "export" => told(
+                plans(rest, None).map(|plans| framed(&reset_offsets::csv::text(&plans, false))),
+            ),
+            "deleted" => {
+                let result = |code: ErrorCode| match code {
+                    ErrorCode::None => Ok(()),
+                    code => Err(Error::refused(code, None)),
+                };
+                let results = [
+                    (("alpha".into(), 1), result(ErrorCode::None)),
+                    (
+                        ("nope".into(), -1),
+                        result(ErrorCode::UnknownTopicOrPartition),
+                    ),
+                ];
+                framed(&consumer_groups::change::deleted(&results.into()))
+            }
+            other => panic!("no {other}"),
         }
     });
 }

@@ -8,39 +8,39 @@ use crate::files;
 const FAULTS: u64 = 40;
 
 pub fn run(arguments: &[String]) -> Result<(), String> {
-    let (seed, faults) = options(arguments)?;
+    let [seed, faults, nodes] = options(arguments)?;
     let status = Command::new("cargo")
         .args(["test", "--package", "milena", "--test", "it", "history::"])
         .args(["--", "--nocapture"])
         .env("MILENA_HISTORY_SEED", seed.to_string())
         .env("MILENA_HISTORY_FAULTS", faults.to_string())
+        .env("MILENA_HISTORY_NODES", nodes.to_string())
         .current_dir(files::root())
         .status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(format!("seed {seed} with {faults} faults failed")),
+        Ok(_) => Err(format!(
+            "seed {seed} with {faults} faults of {nodes} nodes failed"
+        )),
         Err(error) => Err(format!("cargo: {error}")),
     }
 }
 
-/// The seed and the number of faults.
-fn options(arguments: &[String]) -> Result<(u64, u64), String> {
-    let (mut seed, mut faults) = (1, FAULTS);
+/// The seed, and the numbers of faults and of nodes.
+fn options(arguments: &[String]) -> Result<[u64; 3], String> {
+    let mut values = [1, FAULTS, 1];
     let mut left = arguments.iter();
     while let Some(name) = left.next() {
+        let names = ["--seed", "--faults", "--nodes"];
+        let at = names.iter().position(|known| known == name);
+        let at = at.ok_or_else(|| format!("{name} is none of {}", names.join(", ")))?;
         let value = left.next().and_then(|value| value.parse().ok());
-        let value = value.ok_or_else(|| format!("{name} wants a number"))?;
-        match name.as_str() {
-            "--seed" => seed = value,
-            "--faults" => faults = value,
-            _ => {
-                return Err(format!(
-                    "{name} is not an option; there are --seed and --faults"
-                ));
-            }
-        }
+        values[at] = value.ok_or_else(|| format!("{name} wants a number"))?;
     }
-    Ok((seed, faults))
+    match values[2] {
+        1 | 3 => Ok(values),
+        _ => Err("--nodes may be 1 or 3".into()),
+    }
 }
 
 #[cfg(test)]
@@ -53,8 +53,8 @@ mod tests {
             let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
             options(&words)
         };
-        assert_eq!(of(""), Ok((1, FAULTS)));
-        assert_eq!(of("--faults 3 --seed 9"), Ok((9, 3)));
-        assert!(of("--seed").is_err() && of("--seeds 1").is_err());
+        assert_eq!(of(""), Ok([1, FAULTS, 1]));
+        assert_eq!(of("--faults 3 --seed 9 --nodes 3"), Ok([9, 3, 3]));
+        assert!(of("--seed").is_err() && of("--seeds 1").is_err() && of("--nodes 2").is_err());
     }
 }

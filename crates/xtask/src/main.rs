@@ -60,7 +60,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ),
     (
         "history",
-        "[--seed N] [--faults N]  random clients of a node that is killed, and a check of all that they did and saw",
+        "[--seed N] [--faults N] [--nodes 1|3]  random clients of nodes that are killed, and a check of all that they did and saw",
         history::run,
     ),
 ];

@@ -1,7 +1,7 @@
 //! DescribeConfigs. v1: sources and synonyms. v3: types and documentation. v4: flexible.
 
 use milena_base::ErrorCode;
-use milena_config::{ConfigEntry, Type};
+use milena_config::{ConfigEntry, ConfigSource, Type};
 use milena_image::ConfigResource;
 use milena_protocol::describe_configs_request::DescribeConfigsResource;
 use milena_protocol::describe_configs_response::{
@@ -83,7 +83,7 @@ fn describe(
             }
             Ok(layers.describe_broker())
         }
-        ConfigResource::BROKER_LOGGER => Ok(Vec::new()),
+        ConfigResource::BROKER_LOGGER => loggers(broker, name),
         ConfigResource::GROUP => {
             if name.is_empty() {
                 let why = "Group name must not be empty".to_owned();
@@ -105,6 +105,31 @@ fn describe(
             format!("Unsupported resource type: {other}"),
         )),
     }
+}
+
+/// The log levels of this node.
+fn loggers(broker: &Broker, name: &str) -> Result<Vec<ConfigEntry>, Refusal> {
+    let me = broker.node().0;
+    let why = match name.parse::<i32>() {
+        Ok(id) if id == me => {
+            let levels = broker.loggers.get().map(|loggers| loggers.all());
+            let entry = |(name, level)| ConfigEntry {
+                name,
+                value: Some(level),
+                source: ConfigSource::DynamicBrokerLogger,
+                read_only: false,
+                sensitive: false,
+                synonyms: Vec::new(),
+                kind: None,
+                documentation: None,
+            };
+            return Ok(levels.unwrap_or_default().into_iter().map(entry).collect());
+        }
+        Ok(_) => format!("Unexpected broker id, expected {me} but received {name}"),
+        Err(_) if name.is_empty() => "Broker id must not be empty".to_owned(),
+        Err(_) => format!("Broker id must be an integer, but it is: {name}"),
+    };
+    Err((ErrorCode::InvalidRequest, why))
 }
 
 fn row(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {

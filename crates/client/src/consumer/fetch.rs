@@ -64,8 +64,11 @@ impl Consumer {
         match sent {
             Ok(pending) => {
                 self.fetching.insert(leader);
-                self.under_way
-                    .spawn(async move { Event::Fetched(leader, places, pending.response().await) });
+                let since = Instant::now();
+                self.under_way.spawn(async move {
+                    let answer = pending.response().await;
+                    Event::Fetched(leader, places, since.elapsed(), answer)
+                });
             }
             Err(error) => {
                 self.put_off(places.keys());
@@ -134,6 +137,9 @@ impl Consumer {
             }
             Err(error) => return Err(error),
         };
+        let parts = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        let bytes = parts.map(|part| part.records.as_ref().map_or(0, Records::len));
+        self.figures.fetch_bytes.add(bytes.sum::<usize>() as f64);
         for topic in answer.responses {
             for part in topic.partitions {
                 let place = asked.iter().find(|((name, partition), _)| {

@@ -24,7 +24,8 @@ pub use fetched::{ConsumerRecord, Fetched};
 pub use member::assigned;
 pub use offsets::{OffsetAndEpoch, committed, list_offsets};
 
-use crate::{Client, Error};
+use crate::metrics::Seen;
+use crate::{Client, Error, Metric};
 use group::Group;
 
 /// What is consumed.
@@ -84,7 +85,13 @@ impl Position {
 
 /// An answer that came back.
 enum Event {
-    Fetched(i32, BTreeMap<Place, i64>, Result<FetchResponse, Error>),
+    /// With how long it took.
+    Fetched(
+        i32,
+        BTreeMap<Place, i64>,
+        Duration,
+        Result<FetchResponse, Error>,
+    ),
     Joined(u64, Result<JoinGroupResponse, Error>),
     Synced(u64, Result<SyncGroupResponse, Error>),
     Heartbeat(u64, Result<HeartbeatResponse, Error>),
@@ -108,6 +115,15 @@ pub struct Consumer {
     /// Not before this: lookups of offsets after a failure.
     lookup_resume: Instant,
     failures: u32,
+    figures: Figures,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Figures {
+    fetch_bytes: Seen,
+    fetch_ms: Seen,
+    records: u64,
 }
 
 impl Consumer {
@@ -149,6 +165,7 @@ impl Consumer {
             metadata_since: None,
             lookup_resume: Instant::now(),
             failures: 0,
+            figures: Figures::default(),
         })
     }
 
@@ -165,6 +182,23 @@ impl Consumer {
                 return Ok(None);
             }
         }
+    }
+
+    /// What Kafka's consumer calls `consumer-fetch-manager-metrics`.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let figures = &self.figures;
+        let values = [
+            ("bytes-consumed-total", figures.fetch_bytes.sum()),
+            ("fetch-latency-avg", figures.fetch_ms.mean()),
+            ("fetch-latency-max", figures.fetch_ms.max()),
+            ("fetch-size-avg", figures.fetch_bytes.mean()),
+            ("fetch-size-max", figures.fetch_bytes.max()),
+            ("fetch-total", figures.fetch_ms.count()),
+            ("records-consumed-total", figures.records as f64),
+        ];
+        let group = "consumer-fetch-manager-metrics";
+        let metric = |(name, value)| Metric { group, name, value };
+        values.into_iter().map(metric).collect()
     }
 
     /// The partitions that are read now.
@@ -189,6 +223,7 @@ impl Consumer {
             position.offset = Some(first.next_offset);
             position.leader_epoch = first.leader_epoch;
             if record.is_some() {
+                self.figures.records += 1;
                 return Ok(record);
             }
             self.fetched.pop_front();
@@ -213,7 +248,8 @@ impl Consumer {
 
     async fn take(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Fetched(broker, asked, result) => {
+            Event::Fetched(broker, asked, took, result) => {
+                self.figures.fetch_ms.add(took.as_secs_f64() * 1000.0);
                 self.fetching.remove(&broker);
                 self.take_fetch(&asked, result)
             }

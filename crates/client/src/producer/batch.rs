@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use milena_base::Timestamp;
-use milena_records::{BatchBuilder, Codec, NewRecord};
+use milena_records::{BatchBuilder, Codec, NewRecord, ValidBatch};
 use tokio::time::Instant;
 
-use super::Record;
+use super::{Identity, Record};
 use crate::Error;
 
 /// What a failed record's owner is told.
@@ -18,8 +18,12 @@ pub struct Sizes {
 /// A batch of one partition: open while records may join it, then bytes.
 pub struct QueuedBatch {
     builder: Option<BatchBuilder>,
-    /// Set when it is first sent; sent again unchanged.
-    pub bytes: Option<Bytes>,
+    /// Set when it is first sent.
+    sealed: Option<ValidBatch>,
+    /// Under which identity it is sealed; sent again unchanged while that is the producer's.
+    identity: Option<Identity>,
+    /// The request that it is under way in.
+    pub request: Option<u64>,
     /// Tags and sizes of its records.
     pub records: Vec<(u64, Sizes)>,
     pub created: Instant,
@@ -34,7 +38,9 @@ impl QueuedBatch {
     pub fn new(codec: Codec, now: Instant) -> QueuedBatch {
         QueuedBatch {
             builder: Some(BatchBuilder::new(codec)),
-            bytes: None,
+            sealed: None,
+            identity: None,
+            request: None,
             records: Vec::new(),
             created: now,
             tries: 0,
@@ -46,7 +52,7 @@ impl QueuedBatch {
     /// Bytes that it takes up now.
     pub fn size(&self) -> usize {
         let open = self.builder.as_ref().map_or(0, BatchBuilder::written_bytes);
-        self.bytes.as_ref().map_or(open, Bytes::len)
+        self.sealed.as_ref().map_or(open, ValidBatch::len)
     }
 
     /// Whether a record joins it: always the first one, whatever its size.
@@ -78,17 +84,35 @@ impl QueuedBatch {
         Ok(())
     }
 
-    /// Its bytes; made now, with the producer's id, epoch and first sequence, if this is the first time.
-    pub fn seal(&mut self, producer: Option<(i64, i16, i32)>) -> Bytes {
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// Whether it is sealed, or need not be, under this identity.
+    pub fn is_of(&self, identity: Option<Identity>) -> bool {
+        self.is_sealed() && self.identity == identity
+    }
+
+    /// Its bytes. `producer` gives identity and first sequence where the batch has none of its own yet, or those
+    /// of an identity that is over.
+    pub fn seal(&mut self, producer: Option<(Identity, i32)>) -> Bytes {
+        let given = producer.map(|(identity, _)| identity);
         if let Some(builder) = self.builder.take() {
             let builder = match producer {
-                Some((id, epoch, sequence)) => builder.producer(id, epoch, sequence),
+                Some((of, sequence)) => builder.producer(of.id, of.epoch, sequence),
                 None => builder,
             };
-            self.bytes = Some(builder.build().to_bytes());
+            self.sealed = Some(builder.build());
+            self.identity = given;
         }
-        self.bytes
-            .clone()
-            .expect("a batch without builder has bytes")
+        let batch = self
+            .sealed
+            .as_mut()
+            .expect("a batch without builder is sealed");
+        if let Some((of, sequence)) = producer.filter(|(of, _)| self.identity != Some(*of)) {
+            batch.stamp_producer(of.id, of.epoch, sequence);
+            self.identity = given;
+        }
+        batch.to_bytes()
     }
 }

@@ -17,6 +17,8 @@ pub struct ProducerConfig {
     pub codec: Codec,
     pub batch_bytes: usize,
     pub linger: Duration,
+    /// Requests that may be under way to one broker.
+    pub in_flight_max: usize,
     pub retries_max: u32,
     pub request_timeout: Duration,
     pub delivery_timeout: Duration,
@@ -43,6 +45,7 @@ impl ProducerConfig {
             codec: codec(&read)?,
             batch_bytes: read.long("batch.size", 16_384, 0, int)? as usize,
             linger: read.millis("linger.ms", 5)?,
+            in_flight_max: in_flight as usize,
             retries_max,
             request_timeout: read.millis("request.timeout.ms", 30_000)?,
             delivery_timeout: read.millis("delivery.timeout.ms", 120_000)?,

@@ -1,6 +1,10 @@
-//! A producer: records are gathered in batches for each partition, one request to a broker is under way at a
-//! time, and it is repeated unchanged until it succeeds, so that order and idempotence hold without more ado.
+//! A producer: records are gathered in batches for each partition. A request takes one batch of every partition of
+//! its broker that is due, and as many requests are under way to a broker as
+//! `max.in.flight.requests.per.connection` says. A batch that fails is sent again unchanged, before those behind it
+//! that are not under way; the broker keeps the order of an idempotent producer's, and without idempotence only one
+//! request in flight does.
 
+mod answers;
 mod batch;
 mod config;
 mod partitioner;
@@ -19,7 +23,8 @@ pub use batch::Sizes;
 pub use config::ProducerConfig;
 pub use partitioner::Partitioner;
 
-use crate::{Client, Error, Target};
+use crate::metrics::Seen;
+use crate::{Client, Error, Metric, Target};
 use batch::QueuedBatch;
 
 /// A record to send.
@@ -85,6 +90,14 @@ struct Identity {
     epoch: i16,
 }
 
+/// A request under way: its broker, and the partitions that it has a batch of.
+#[derive(Debug)]
+struct InFlight {
+    broker: i32,
+    places: Vec<Place>,
+    since: Instant,
+}
+
 /// Sends records. Everything happens inside of its calls; between them nothing is sent.
 pub struct Producer {
     client: Client,
@@ -93,9 +106,10 @@ pub struct Producer {
     sequences: BTreeMap<Place, i32>,
     partitioner: Partitioner,
     queues: BTreeMap<Place, VecDeque<QueuedBatch>>,
-    /// Brokers and partitions of what is under way.
-    busy: BTreeMap<i32, Vec<Place>>,
-    under_way: JoinSet<send::Answered>,
+    /// Requests by number.
+    in_flight: BTreeMap<u64, InFlight>,
+    next_request: u64,
+    under_way: JoinSet<answers::Answered>,
     refresh_metadata: bool,
     metadata_since: Instant,
     failed: Vec<Failed>,
@@ -103,6 +117,18 @@ pub struct Producer {
     written: Option<Vec<Written>>,
     /// Bytes of all batches in `queues`.
     buffered_bytes: usize,
+    figures: Figures,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Figures {
+    batch_bytes: Seen,
+    request_records: Seen,
+    latency_ms: Seen,
+    sent_records: u64,
+    failed_records: u64,
+    retried_records: u64,
 }
 
 impl Producer {
@@ -115,14 +141,41 @@ impl Producer {
             sequences: BTreeMap::new(),
             partitioner: Partitioner::default(),
             queues: BTreeMap::new(),
-            busy: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            next_request: 0,
             under_way: JoinSet::new(),
             refresh_metadata: false,
             metadata_since: Instant::now(),
             failed: Vec::new(),
             written: None,
             buffered_bytes: 0,
+            figures: Figures::default(),
         }
+    }
+
+    /// What Kafka's producer calls `producer-metrics`.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let figures = &self.figures;
+        let free = self
+            .config
+            .buffer_bytes_max
+            .saturating_sub(self.buffered_bytes);
+        let values = [
+            ("batch-size-avg", figures.batch_bytes.mean()),
+            ("batch-size-max", figures.batch_bytes.max()),
+            ("buffer-available-bytes", free as f64),
+            ("buffer-total-bytes", self.config.buffer_bytes_max as f64),
+            ("record-error-total", figures.failed_records as f64),
+            ("record-retry-total", figures.retried_records as f64),
+            ("record-send-total", figures.sent_records as f64),
+            ("records-per-request-avg", figures.request_records.mean()),
+            ("request-latency-avg", figures.latency_ms.mean()),
+            ("request-latency-max", figures.latency_ms.max()),
+            ("requests-in-flight", self.in_flight.len() as f64),
+        ];
+        let group = "producer-metrics";
+        let metric = |(name, value)| Metric { group, name, value };
+        values.into_iter().map(metric).collect()
     }
 
     /// Keeps what was written for [`Producer::take_written`], which then has to be called.
@@ -303,7 +356,9 @@ impl Producer {
     pub async fn step(&mut self, all: bool, until: Instant) -> Result<(), Error> {
         self.give_up_expired();
         self.refresh_if_needed().await;
-        if self.config.idempotent && self.identity.is_none() && !self.is_idle() {
+        // What is under way belongs to the identity that is over.
+        let anonymous = self.config.idempotent && self.identity.is_none();
+        if anonymous && self.in_flight.is_empty() && !self.is_idle() {
             self.identify().await?;
         }
         let next_due = self.send_due(all).await;
@@ -314,6 +369,10 @@ impl Producer {
             return Ok(());
         }
         if let Ok(Some(joined)) = timeout_at(until, self.under_way.join_next()).await {
+            let answered = joined.expect("a request's task does not panic");
+            self.take_answer(answered);
+        }
+        while let Some(joined) = self.under_way.try_join_next() {
             let answered = joined.expect("a request's task does not panic");
             self.take_answer(answered);
         }

@@ -25,7 +25,7 @@ impl GroupShard {
     }
 
     fn described(&self, group: &ConsumerGroup) -> DescribedGroup {
-        let assignor = ConsumerGroup::preferred_assignor(&group.assignors);
+        let assignor = group.preferred_assignor();
         let default = || Str::copy(self.default_assignor().name());
         let members = group.members.values().map(|member| {
             let target = group.targets.get(&member.id).cloned().unwrap_or_default();

@@ -81,6 +81,8 @@ pub struct ConsumerGroup {
     /// Members by the regular expression that they subscribe to.
     pub(crate) regexes: Counts,
     pub(crate) assignors: Counts,
+    /// The members in Kafka's order.
+    order: Arc<java::Table>,
     pub(crate) classic_members: usize,
     pub(crate) classic_protocols: Counts,
     target_owners: OrdMap<(Uuid, i32), Str>,
@@ -104,6 +106,7 @@ impl ConsumerGroup {
             subscriptions: OrdMap::new(),
             regexes: OrdMap::new(),
             assignors: OrdMap::new(),
+            order: Arc::default(),
             classic_members: 0,
             classic_protocols: OrdMap::new(),
             target_owners: OrdMap::new(),
@@ -190,15 +193,48 @@ impl ConsumerGroup {
         }
     }
 
-    /// The assignor that most members ask for.
-    pub(crate) fn preferred_assignor(counts: &Counts) -> Option<Str> {
-        let most = counts.values().max()?;
-        let names: Vec<&Str> = counts.keys().collect();
-        let named = java::in_order(names, java::DEFAULT_CAPACITY, |name| {
-            java::string_hash(name)
-        });
-        let mut named = named.into_iter();
-        named.find(|name| counts.get(*name) == Some(most)).cloned()
+    /// The members in the order in which Kafka's group lists them: it decides who keeps what.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Arc<ConsumerMember>> {
+        self.order.iter().filter_map(|id| self.members.get(id))
+    }
+
+    /// The assignor that most members ask for; of equals the first in Kafka's table.
+    pub(crate) fn preferred_assignor(&self) -> Option<Str> {
+        preferred(&self.assignors_in_order())
+    }
+
+    /// The same with a member changed. Kafka copies the counts, takes the old choice out and puts the new one in, so
+    /// that of equals one that was not there, or was taken out, is the first.
+    pub(crate) fn preferred_assignor_with(
+        &self,
+        old: &ConsumerMember,
+        new: &ConsumerMember,
+    ) -> Option<Str> {
+        let mut counts = self.assignors_in_order();
+        if let Some(old) = &old.assignor
+            && let Some(at) = counts.iter().position(|(name, _)| name == old)
+        {
+            counts[at].1 -= 1;
+            counts.retain(|(_, count)| *count > 0);
+        }
+        if let Some(new) = &new.assignor {
+            match counts.iter_mut().find(|(name, _)| name == new) {
+                Some((_, count)) => *count += 1,
+                None => counts.insert(0, (new.clone(), 1)),
+            }
+        }
+        preferred(&counts)
+    }
+
+    fn assignors_in_order(&self) -> Vec<(Str, usize)> {
+        let mut table = java::Table::default();
+        self.assignors.keys().for_each(|name| table.put(name));
+        let counted = table
+            .iter()
+            .map(|name| (name.clone(), self.assignors.get(name)));
+        counted
+            .map(|(name, count)| (name, count.copied().unwrap_or(0)))
+            .collect()
     }
 
     // Sums as they would be with a member changed. `None`: no such member.
@@ -345,6 +381,9 @@ impl ConsumerGroup {
             self.static_members
                 .insert(instance_id.clone(), member.id.clone());
         }
+        if old.is_none() || self.order.is_full() {
+            Arc::make_mut(&mut self.order).put(&member.id);
+        }
         self.members.insert(member.id.clone(), Arc::new(member));
     }
 
@@ -361,6 +400,7 @@ impl ConsumerGroup {
         let Some(old) = self.members.remove(id) else {
             return;
         };
+        Arc::make_mut(&mut self.order).remove(id);
         self.count_member(Some(&old), None);
         self.give_back(&old.assigned, old.epoch);
         self.give_back(&old.pending_revocation, old.epoch);
@@ -471,6 +511,9 @@ impl ConsumerGroup {
         assert_eq!(again.subscriptions, self.subscriptions);
         assert_eq!(again.regexes, self.regexes);
         assert_eq!(again.assignors, self.assignors);
+        let ordered: BTreeSet<&Str> = self.order.iter().collect();
+        assert!(ordered.into_iter().eq(self.members.keys()));
+        assert_eq!(self.order.iter().count(), self.members.len());
         assert_eq!(again.classic_members, self.classic_members);
         assert_eq!(again.classic_protocols, self.classic_protocols);
         assert_eq!(again.partition_epochs, self.partition_epochs);
@@ -497,6 +540,13 @@ impl ConsumerGroup {
             "a partition is in one target"
         );
     }
+}
+
+/// The first of those with the highest count.
+fn preferred(counts: &[(Str, usize)]) -> Option<Str> {
+    let most = counts.iter().map(|(_, count)| *count).max()?;
+    let first = counts.iter().find(|(_, count)| *count == most);
+    first.map(|(name, _)| name.clone())
 }
 
 fn count(counts: &mut Counts, name: Option<&Str>, present: bool) {

@@ -249,9 +249,9 @@ impl GroupShard {
             return false;
         }
         let default = || Str::copy(self.default_assignor().name());
-        let now = ConsumerGroup::preferred_assignor(&group.assignors).unwrap_or_else(default);
-        let counts = group.assignors_with(Some(old), Some(new));
-        ConsumerGroup::preferred_assignor(&counts).unwrap_or_else(default) != now
+        let now = group.preferred_assignor().unwrap_or_else(default);
+        let then = group.preferred_assignor_with(old, new);
+        then.unwrap_or_else(default) != now
     }
 
     /// The group's epoch goes up with what changes; whether the topics have, is looked at when they may have.
@@ -304,8 +304,7 @@ impl GroupShard {
             let target = group.target_of(&new.id, new.instance_id.as_ref());
             return (group.assignment_epoch, target);
         }
-        let counts = group.assignors_with(Some(old), Some(new));
-        let preferred = ConsumerGroup::preferred_assignor(&counts);
+        let preferred = group.preferred_assignor_with(old, new);
         let preferred =
             preferred.and_then(|name| crate::consumer::assignor::Assignor::named(&name));
         let targeting = Targeting {

@@ -36,7 +36,8 @@ pub(crate) struct Targeting<'a> {
 
 /// The group's members with one that changes.
 struct Members<'a> {
-    all: BTreeMap<&'a Str, &'a ConsumerMember>,
+    /// In Kafka's order; one that is new comes last.
+    all: Vec<&'a ConsumerMember>,
     /// Its target until now.
     target: Option<&'a Arc<Partitions>>,
 }
@@ -52,7 +53,7 @@ impl Targeting<'_> {
         let mut ids = Ids::new(self.topics);
         let specs: Vec<MemberSpec> = members
             .all
-            .values()
+            .iter()
             .map(|of| MemberSpec {
                 id: of.id.clone(),
                 instance_id: of.instance_id.clone(),
@@ -72,7 +73,9 @@ impl Targeting<'_> {
         };
         let targets = self.assignor.assign(&spec);
         let mut own = Arc::default();
-        for (of, target) in members.all.values().zip(targets) {
+        let mut targeted: Vec<_> = members.all.iter().zip(targets).collect();
+        targeted.sort_by_key(|(of, _)| &of.id);
+        for (of, target) in targeted {
             let old = self.old_target(&members, of, member);
             if old.is_none_or(|old| **old != *target) {
                 let value = Some(Partitions::clone(&target));
@@ -93,22 +96,21 @@ impl Targeting<'_> {
     }
 
     fn members_with<'a>(&'a self, member: &'a ConsumerMember) -> Members<'a> {
-        let mut all: BTreeMap<&Str, &ConsumerMember> = self
-            .group
-            .members
-            .iter()
-            .map(|(id, m)| (id, &**m))
-            .collect();
+        let group = self.group;
         let instance_id = member.instance_id.as_ref();
-        let previous = instance_id.and_then(|id| self.group.static_members.get(id));
-        let target = match previous {
-            Some(previous) => {
-                all.remove(previous);
-                self.group.targets.get(previous)
-            }
-            None => self.group.targets.get(&member.id),
-        };
-        all.insert(&member.id, member);
+        let previous = instance_id.and_then(|id| group.static_members.get(id));
+        let gone = previous.filter(|id| **id != member.id);
+        let stay = group.in_order().filter(|of| Some(&of.id) != gone);
+        let mut all: Vec<&ConsumerMember> = stay
+            .map(|of| match of.id == member.id {
+                true => member,
+                false => &**of,
+            })
+            .collect();
+        if group.member(&member.id).is_none() {
+            all.push(member);
+        }
+        let target = group.targets.get(previous.unwrap_or(&member.id));
         Members { all, target }
     }
 

@@ -16,6 +16,7 @@ mod quotas;
 mod recovery;
 mod refusals;
 mod replication;
+mod terminal;
 mod tools;
 mod transactional;
 mod transactions;

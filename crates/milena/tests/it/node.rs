@@ -138,6 +138,19 @@ impl Home {
         fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
+    /// Waits until the node has logged a text.
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(
+                Instant::now() < deadline,
+                "no {text:?} in the log:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Starts the node and waits until it serves.
     pub fn start(&self) -> Node {
         self.spawn().wait_ready()
@@ -233,6 +246,15 @@ impl Node {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status();
         assert!(sent.expect("there is a kill").success());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for an end that somebody else asked for; whether it was a clean one.
+    pub fn ended_well(&mut self) -> bool {
+        self.wait().success()
     }
 
     /// SIGSTOP: the process stands still until [`Node::resume`], with its connections open.

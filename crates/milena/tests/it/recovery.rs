@@ -2,10 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use milena_protocol::MetadataRequest;
 use milena_records::Codec;
 
-use crate::node::Home;
+use crate::node::{Home, PATIENCE};
 use crate::wire::{Wire, batch};
 
 const NOW: i64 = 1_700_000_000_000;
@@ -104,4 +108,39 @@ fn topics_and_configs_outlive_a_kill() {
         node.kill();
     }
     println!("recovery: 3 kills");
+}
+
+#[test]
+fn early_clients_wait_until_the_broker_is_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:0");
+    let home = Home::new()
+        .with("listeners", &listeners)
+        .with("broker.session.timeout.ms", "1000")
+        .with("broker.heartbeat.interval.ms", "200");
+    home.start().kill();
+    // The controller fences the one that was killed before it takes the new one.
+    let starting = home.spawn();
+    let address = format!("127.0.0.1:{port}");
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(&address).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut wire = Wire::connect(&address);
+    let request = MetadataRequest::default();
+    let mut answers = 0;
+    let node = thread::scope(|scope| {
+        let ready = scope.spawn(|| starting.wait_ready());
+        while !ready.is_finished() || answers == 0 {
+            let answer = wire.call(&request, 12);
+            assert_eq!(answer.brokers.len(), 1, "answer {answers}");
+            answers += 1;
+        }
+        ready.join().unwrap()
+    });
+    println!("{answers} answers name the broker");
+    node.stop();
 }

@@ -1,6 +1,8 @@
 //! Tools of the binary against a node.
 
-use std::process::Command;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
 
 use crate::node::{Home, Node};
 
@@ -101,15 +103,135 @@ fn configs_are_altered_and_described() {
     println!("tools: {} lines of kafka-configs", CONFIGS.len());
 }
 
+/// Connections end at the level DEBUG of `milena_node`: the log says so while that is its level.
 #[test]
-fn performance_is_measured() {
+fn log_levels_are_set_while_the_node_runs() {
     let home = Home::new();
     let node = home.start();
+    let (status, printed, said) = configs(&node, "--describe --broker-logger 1");
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        printed.contains("  milena_node=INFO sensitive=false synonyms={}\n"),
+        "{printed}"
+    );
+    assert!(!home.log().contains("connection closed"));
+    let (status, printed, said) = configs(
+        &node,
+        "--alter --broker-logger 1 --add-config milena_node=DEBUG",
+    );
+    assert_eq!(
+        (status, &printed[..]),
+        (0, "Completed updating config for broker-logger 1.\n"),
+        "{said}"
+    );
+    home.wait_for_log("connection closed");
+    let (status, _, said) = configs(
+        &node,
+        "--alter --broker-logger 1 --add-config milena_node=LOUD",
+    );
+    assert!(
+        status == 1 && said.contains("Valid log levels are DEBUG, ERROR"),
+        "{said}"
+    );
+    let (status, _, said) = configs(
+        &node,
+        "--alter --broker-logger 1 --add-config kafka.server=INFO",
+    );
+    assert!(
+        status == 1 && said.contains("Invalid broker logger(s): kafka.server"),
+        "{said}"
+    );
+    let (status, ..) = configs(
+        &node,
+        "--alter --broker-logger 1 --delete-config milena_node",
+    );
+    let (_, printed, _) = configs(&node, "--describe --broker-logger 1");
+    assert!(
+        status == 0 && printed.contains("  milena_node=INFO "),
+        "{printed}"
+    );
+}
+
+/// The address that was asked answers, and sends the tool to one that nobody serves.
+#[test]
+fn an_advertised_address_that_cannot_be_reached_is_named() {
+    let [port, controller, nobody] = milena_testkit::free_ports();
+    let nowhere = format!("127.0.0.1:{nobody}");
+    let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+    let home = Home::new()
+        .with("listeners", &listeners)
+        .with("advertised.listeners", &format!("PLAINTEXT://{nowhere}"));
+    let mut node = home.start();
+    // What is said at the start is the advertised one.
+    node.address = format!("127.0.0.1:{port}");
+    let (status, printed, said) = tool(
+        &node,
+        "kafka-consumer-groups",
+        &["--list", "--timeout", "1500"],
+    );
+    let told = format!(
+        "broker 1 advertises the address {nowhere}, which cannot be reached from here (Connection refused (os error 111)): its advertised.listeners have to name one that can"
+    );
+    assert_eq!(status, 0, "as Kafka's tool");
+    assert!(
+        printed.contains(&told) && said.contains(&told),
+        "{printed}{said}"
+    );
+}
+
+/// `bin/kafka-server-stop.sh` where `ps` sees this node alone, so that it stops no other of the machine.
+fn server_stop(home: &Home, pid: u32, args: &[&str]) -> Output {
+    let bin = home.path().join("bin");
+    fs::create_dir_all(&bin).expect("a folder");
+    let seen = format!(
+        "milena kafka-server-start {}/server.properties",
+        home.path().display()
+    );
+    let text = format!("#!/bin/sh\ncase $1 in ax) echo {pid} {seen} ;; *) echo {seen} ;; esac\n");
+    let ps = bin.join("ps");
+    fs::write(&ps, text).expect("it is written");
+    fs::set_permissions(&ps, Permissions::from_mode(0o755)).expect("it is ours");
+    let path = std::env::var("PATH").expect("a path");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../bin/kafka-server-stop.sh"
+    );
+    Command::new("sh")
+        .arg(script)
+        .args(args)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .output()
+        .expect("the script runs")
+}
+
+#[test]
+fn the_stop_script_stops_what_it_is_told_to() {
+    let home = Home::new();
+    let mut node = home.start();
+    let pid = node.pid();
+    for (args, status) in [
+        (&["--help"][..], 0),
+        (&["--all"], 1),
+        (&["--node-id=7"], 0),
+        (&["--process-role=controller"], 0),
+    ] {
+        let ended = server_stop(&home, pid, args).status.code();
+        assert_eq!(ended, Some(status), "{args:?}");
+    }
     tool(
         &node,
         "kafka-topics",
-        &["--create", "--topic", "perf", "--partitions", "2"],
+        &["--create", "--topic", "still-here"],
     );
+    assert!(!home.log().contains("stopping"), "{}", home.log());
+    let stopped = server_stop(&home, pid, &["--node-id=1"]);
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert!(node.ended_well(), "{}", home.log());
+    assert!(home.log().contains("stopping: SIGTERM"), "{}", home.log());
+}
+
+/// Twice 3000 records by `kafka-producer-perf-test`.
+fn measure_producers(node: &Node) {
     let sending = [
         "--topic",
         "perf",
@@ -121,18 +243,35 @@ fn performance_is_measured() {
         "-1",
     ];
     for more in [
-        vec![],
+        vec!["--print-metrics"],
         vec!["--command-property", "acks=1", "compression.type=lz4"],
     ] {
         let args: Vec<&str> = sending.iter().copied().chain(more).collect();
-        let (status, printed, said) = tool(&node, "kafka-producer-perf-test", &args);
+        let (status, printed, said) = tool(node, "kafka-producer-perf-test", &args);
         assert_eq!(status, 0, "{said}");
-        let last = printed.lines().last().expect("a summary");
+        let line = |begin: &str| printed.lines().rfind(|line| line.starts_with(begin));
+        let last = line("3000 records sent, ").expect("a summary");
+        assert!(last.ends_with("ms 99.9th."), "{last}");
+        let sent = line("producer-metrics:record-send-total:{client-id=perf-producer-client} ");
+        assert_eq!(
+            sent.is_some(),
+            args.contains(&"--print-metrics"),
+            "{printed}"
+        );
         assert!(
-            last.starts_with("3000 records sent, ") && last.ends_with("ms 99.9th."),
-            "{last}"
+            sent.is_none_or(|line| line.ends_with(" : 3000.000")),
+            "{printed}"
         );
     }
+}
+
+#[test]
+fn performance_is_measured() {
+    let home = Home::new();
+    let node = home.start();
+    let topic = ["--create", "--topic", "perf", "--partitions", "2"];
+    tool(&node, "kafka-topics", &topic);
+    measure_producers(&node);
     let (status, printed, said) = tool(
         &node,
         "kafka-verifiable-producer",
@@ -153,10 +292,17 @@ fn performance_is_measured() {
         "--timeout",
         "20000",
         "--hide-header",
+        "--print-metrics",
     ];
     let (status, printed, said) = tool(&node, "kafka-consumer-perf-test", &reading);
     assert_eq!(status, 0, "{said}");
     assert_eq!(printed.split(", ").nth(4), Some("6005"), "{printed}");
+    let read = "consumer-fetch-manager-metrics:records-consumed-total:";
+    let read = printed.lines().find(|line| line.starts_with(read));
+    assert!(
+        read.is_some_and(|line| line.ends_with(" : 6005.000")),
+        "{printed}"
+    );
     let both = [
         "--topic",
         "perf",

@@ -60,7 +60,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
         }
     }
     let client = connect::admin(&properties).map_err(|error| error.to_string())?;
-    match milena_client::run(execute(client, &options, &entities)) {
+    match crate::progress::run(execute(client, &options, &entities)) {
         Ok(()) => Ok(0),
         Err(Failure::Wrong(text)) => Err(Stop::Message(text)),
         Err(Failure::Failed(error)) => Err(Stop::Message(format!(

@@ -7,9 +7,15 @@ use milena_client::consumer::{Place, assigned, committed, list_offsets};
 use milena_client::{Client, Error, Node, Target};
 use milena_protocol::consumer_group_describe_response::{self, Assignment};
 use milena_protocol::describe_groups_response;
+use milena_protocol::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use milena_protocol::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use milena_protocol::{
     ApiKey, ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest,
-    ListGroupsRequest, Str,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, Str,
 };
 
 /// A group in a list.
@@ -242,11 +248,96 @@ fn missing(id: &str) -> Error {
     Error::refused(ErrorCode::GroupIdNotFound, Some(&message))
 }
 
+/// What is committed, with leader epochs (−1: none).
+pub async fn committed_by(
+    client: &mut Client,
+    id: &str,
+) -> Result<BTreeMap<Place, (i64, i32)>, Error> {
+    let id = Str::copy(id);
+    let ask = async |client: &mut Client, node: &Node| committed(client, node.id, &id, None).await;
+    at_coordinator(client, &id, "listConsumerGroupOffsets", ask).await
+}
+
+/// Commits offsets of a group that has no members.
+pub async fn commit(
+    client: &mut Client,
+    id: &str,
+    offsets: &BTreeMap<Place, i64>,
+) -> Result<(), Error> {
+    let mut topics: BTreeMap<&Str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for ((topic, partition_index), offset) in offsets {
+        let partitions = topics.entry(topic).or_default();
+        partitions.push(OffsetCommitRequestPartition {
+            partition_index: *partition_index,
+            committed_offset: *offset,
+            committed_metadata: Some(Str::EMPTY),
+            ..Default::default()
+        });
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, partitions)| OffsetCommitRequestTopic {
+            name: name.clone(),
+            partitions,
+            ..Default::default()
+        });
+    let request = OffsetCommitRequest {
+        group_id: Str::copy(id),
+        generation_id_or_member_epoch: -1,
+        topics: topics.collect(),
+        ..Default::default()
+    };
+    let call = async |client: &mut Client, node: &Node| {
+        let connection = client.connection(Target::Node(node.id)).await?;
+        // Version 10 speaks of topic ids.
+        let answer = connection.send_capped(&request, 9)?.response().await?;
+        let mut parts = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        parts.try_for_each(|part| Error::check(part.error_code, None))
+    };
+    at_coordinator(client, id, "alterConsumerGroupOffsets", call).await
+}
+
+/// Deletes committed offsets. An error of the whole group, or what became of each partition.
+pub async fn delete_offsets(
+    client: &mut Client,
+    id: &str,
+    places: &BTreeSet<Place>,
+) -> Result<BTreeMap<Place, Result<(), Error>>, Error> {
+    let mut topics: BTreeMap<&Str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
+    for (topic, partition_index) in places {
+        let partition_index = *partition_index;
+        let partitions = topics.entry(topic).or_default();
+        partitions.push(OffsetDeleteRequestPartition { partition_index });
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, partitions)| OffsetDeleteRequestTopic {
+            name: name.clone(),
+            partitions,
+        });
+    let request = OffsetDeleteRequest {
+        group_id: Str::copy(id),
+        topics: topics.collect(),
+    };
+    let call = async |client: &mut Client, node: &Node| {
+        let connection = client.connection(Target::Node(node.id)).await?;
+        let answer = connection.call(&request).await?;
+        Error::check(answer.error_code, None)?;
+        let mut results = BTreeMap::new();
+        for topic in &answer.topics {
+            for part in &topic.partitions {
+                let place = (topic.name.detached(), part.partition_index);
+                results.insert(place, Error::check(part.error_code, None));
+            }
+        }
+        Ok(results)
+    };
+    at_coordinator(client, id, "offsetDelete", call).await
+}
+
 /// Adds what is committed, and the ends of every partition that is assigned or committed.
 pub async fn add_offsets(client: &mut Client, group: &mut Group) -> Result<(), Error> {
-    let id = Str::copy(&group.id);
-    let ask = async |client: &mut Client, node: &Node| committed(client, node.id, &id, None).await;
-    group.committed = at_coordinator(client, &id, "listConsumerGroupOffsets", ask).await?;
+    group.committed = committed_by(client, &group.id).await?;
     let assigned = group.members.iter().flat_map(|member| &member.assigned);
     let places: BTreeSet<Place> = assigned.chain(group.committed.keys()).cloned().collect();
     let topics: BTreeSet<Str> = places.iter().map(|place| place.0.clone()).collect();

@@ -1,6 +1,7 @@
 //! Flags of `kafka-consumer-groups` and which of them go together.
 
 use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::reset_offsets::STRATEGIES;
 use crate::say::{self, Stop};
 
 const ACTIONS: [&str; 6] = [
@@ -27,8 +28,8 @@ pub const SPEC: Spec = Spec {
         switch("delete", "Delete groups that have no members."),
         value("timeout", "timeout (ms)", "How long to wait for the cluster.").or("30000"),
         value("command-config", "command config property file", "Properties for the client, by Kafka's names."),
-        switch("reset-offsets", "Set the offsets of a group (not built yet)."),
-        switch("delete-offsets", "Delete offsets of a group (not built yet)."),
+        switch("reset-offsets", "Set the offsets of a group that has no members, by one of --to-offset, --shift-by, --to-datetime, --by-duration, --to-earliest, --to-latest, --to-current and --from-file."),
+        switch("delete-offsets", "Delete offsets of a group, of the topics in --topic."),
         switch("dry-run", "With --reset-offsets: only show."),
         switch("execute", "With --reset-offsets: do it."),
         switch("export", "With --reset-offsets: show as CSV."),
@@ -90,10 +91,8 @@ pub fn check(options: &Options) -> Result<(), Stop> {
             "Option [delete-offsets] takes the following options: [topic], [group]".into(),
         );
     }
-    if options.has("reset-offsets") && options.count_of(&["group", "all-groups"]) == 0 {
-        return usage(
-            "Option [reset-offsets] takes one of these options: [group], [all-groups]".into(),
-        );
+    if options.has("reset-offsets") {
+        check_reset(options)?;
     }
     options
         .exclude("group", &["all-groups", "list"])
@@ -107,4 +106,27 @@ pub fn check(options: &Options) -> Result<(), Stop> {
             "Command must include exactly one action: --list, --describe, --delete, --reset-offsets, --delete-offsets, --validate-regex".into(),
         ),
     }
+}
+
+fn check_reset(options: &Options) -> Result<(), Stop> {
+    match options.count_of(&["dry-run", "execute"]) {
+        0 => eprintln!(
+            "WARN: No action will be performed as the --execute option is missing. From version 5.0 on one of --dry-run and --execute has to be there: give --dry-run in scripts that only want to see."
+        ),
+        1 => {}
+        _ => {
+            let text = "Option [reset-offsets] only accepts one of [execute] and [dry-run]";
+            return Err(Stop::Usage(text.into()));
+        }
+    }
+    if options.count_of(&["group", "all-groups"]) == 0 {
+        let text = "Option [reset-offsets] takes one of these options: [group], [all-groups]";
+        return Err(Stop::Usage(text.into()));
+    }
+    for strategy in STRATEGIES {
+        options
+            .exclude(strategy, &STRATEGIES)
+            .map_err(Stop::Usage)?;
+    }
+    Ok(())
 }

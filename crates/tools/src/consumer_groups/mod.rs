@@ -1,5 +1,7 @@
-//! `kafka-consumer-groups`: lists and describes groups of consumers, and deletes empty ones.
+//! `kafka-consumer-groups`: lists and describes groups of consumers, sets and deletes their offsets, and deletes
+//! empty ones.
 
+pub(crate) mod change;
 pub(crate) mod collect;
 pub(crate) mod flags;
 pub(crate) mod tables;
@@ -12,6 +14,7 @@ use regex_lite::Regex;
 use self::tables::Table;
 use crate::connect;
 use crate::options::Options;
+use crate::reset_offsets::Failure;
 use crate::say::{self, Stop, out};
 
 pub fn main(args: Vec<String>) -> i32 {
@@ -24,13 +27,6 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     if let Some(pattern) = options.value("validate-regex")? {
         validate(pattern);
         return Ok(0);
-    }
-    for action in ["reset-offsets", "delete-offsets"] {
-        if options.has(action) {
-            return Err(Stop::Message(format!(
-                "--{action} is not built yet in Milena's tools."
-            )));
-        }
     }
     let filters = (
         names(&options, "state", &STATES)?,
@@ -45,16 +41,44 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let timeout: i64 = options.number("timeout")?.unwrap_or(30_000);
     properties.insert("default.api.timeout.ms".into(), timeout.to_string());
     let done = connect::admin(&properties)
-        .and_then(|client| milena_client::run(execute(client, &options, filters)));
-    if let Err(error) = done {
-        // As Kafka's tool: said on standard output, and the status is still 0.
-        let shown = say::with_exception(&error);
+        .map_err(Trouble::from)
+        .and_then(|client| crate::progress::run(execute(client, &options, filters)));
+    // As Kafka's tool: said on standard output, and the status is still 0.
+    let failed = |message: String, thrown: String| {
         out(format_args!(
-            "\nError: Executing consumer group command failed due to {shown}\n"
+            "\nError: Executing consumer group command failed due to {message}\n"
         ));
-        eprintln!("{shown}");
+        eprintln!("{thrown}");
+        Ok(0)
+    };
+    match done {
+        Ok(()) => Ok(0),
+        Err(Trouble::Call(error)) => {
+            let shown = say::with_exception(&error);
+            failed(shown.clone(), shown)
+        }
+        Err(Trouble::Reset(Failure::Usage(message))) => Err(Stop::Usage(message)),
+        Err(Trouble::Reset(Failure::Said { message, thrown })) => failed(message, thrown),
     }
-    Ok(0)
+}
+
+/// What ends a command early.
+enum Trouble {
+    /// Said with the name of its exception.
+    Call(Error),
+    Reset(Failure),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Call(error)
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        Trouble::Reset(failure)
+    }
 }
 
 const STATES: [&str; 7] = [
@@ -111,7 +135,7 @@ async fn execute(
     mut client: Client,
     options: &Options,
     (states, types): (Vec<String>, Vec<String>),
-) -> Result<(), Error> {
+) -> Result<(), Trouble> {
     if options.has("list") {
         let groups = collect::list(&mut client, &states, &types).await?;
         let (with_type, with_state) = (options.has("type"), options.has("state"));
@@ -129,10 +153,17 @@ async fn execute(
             .map(|id| id.to_string())
             .collect::<Vec<_>>(),
     };
-    match options.has("delete") {
-        true => delete(&mut client, &groups).await,
-        false => describe(&mut client, options, &groups).await,
+    if options.has("reset-offsets") {
+        return Ok(change::reset(&mut client, options, &groups).await?);
     }
+    if options.has("delete-offsets") {
+        return Ok(change::delete_offsets(&mut client, options, &groups).await?);
+    }
+    match options.has("delete") {
+        true => delete(&mut client, &groups).await?,
+        false => describe(&mut client, options, &groups).await?,
+    }
+    Ok(())
 }
 
 async fn describe(client: &mut Client, options: &Options, groups: &[String]) -> Result<(), Error> {

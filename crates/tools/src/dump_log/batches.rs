@@ -10,6 +10,7 @@ use milena_records::{Batch, LOG_OVERHEAD_BYTES, Limits, Record};
 use super::decode::{Decoder, control};
 use super::indexes::Findings;
 use super::{absolute, base_offset, with_path};
+use crate::progress::Progress;
 use crate::say::out;
 
 /// The bytes that tell a batch's length and format.
@@ -79,8 +80,13 @@ impl Dump {
         out(format_args!("{}\n", head(path)?));
         let mut batches = Batches::open(path, 0, self.bytes_max as u64)?;
         let mut last_offset = None;
+        let (progress, all) = (
+            Progress::of(&format!("Reading {}", path.display())),
+            batches.rest(),
+        );
         loop {
             let position = batches.position;
+            progress.at(position, all);
             let batch = match batches.next() {
                 Ok(Some(batch)) => batch,
                 Ok(None) => break,

@@ -135,7 +135,7 @@ fn run(parsed: &Parsed) -> Result<(), String> {
     match parsed.command {
         "describe" => {
             let node = parsed.value("node-id").map(node_id).transpose()?;
-            let done = milena_client::run(describe(client, node));
+            let done = crate::progress::run(describe(client, node));
             done.map_err(|error| say::with_exception(&error))
         }
         "version-mapping" => {
@@ -151,7 +151,7 @@ fn run(parsed: &Parsed) -> Result<(), String> {
         }
         command => {
             let update = Update::of(command, parsed)?;
-            milena_client::run(update::run(client, &update))
+            crate::progress::run(update::run(client, &update))
         }
     }
 }

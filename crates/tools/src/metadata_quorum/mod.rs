@@ -100,18 +100,18 @@ fn run(parsed: &Parsed) -> Result<(), String> {
     let done = match parsed.command {
         "describe" => {
             check_describe(parsed)?;
-            milena_client::run(describe(client, parsed))
+            crate::progress::run(describe(client, parsed))
         }
         "add-controller" => {
             if !parsed.has("command-config") {
                 return Err("You must supply the configuration file of the controller you are adding when using add-controller.".into());
             }
             let new = NewController::of(&properties)?;
-            milena_client::run(add(client, &new, parsed.has("dry-run")))
+            crate::progress::run(add(client, &new, parsed.has("dry-run")))
         }
         _ => {
             let (id, directory) = to_remove(parsed)?;
-            milena_client::run(remove(client, id, directory, parsed.has("dry-run")))
+            crate::progress::run(remove(client, id, directory, parsed.has("dry-run")))
         }
     };
     done.map_err(|error| say::with_exception(&error))

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use milena_client::consumer::{ConsumerConfig, Subscription};
-use milena_client::{Client, ClientConfig, Consumer};
+use milena_client::{Client, ClientConfig, Consumer, Metric};
 use milena_protocol::Str;
 
 use super::stop;
@@ -163,6 +163,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let options = SPEC.parse(args)?;
     check(&options)?;
     let properties = properties(&options)?;
+    let id = properties["client.id"].clone();
     let config = ConsumerConfig::new(&properties).map_err(stop)?;
     let client = ClientConfig::new(&properties).map_err(stop)?;
     let client = Client::new(client, connect::seed()).with_notice(connect::warn);
@@ -180,15 +181,16 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     if options.has("consumer.config") {
         eprintln!("Warning: --consumer.config is deprecated. Use --command-config instead.");
     }
-    if options.has("print-metrics") {
-        eprintln!("Milena's client has no metrics yet, so --print-metrics prints none.");
-    }
     if !options.has("hide-header") {
         out(header(plan.detailed));
     }
     milena_client::run(async move {
         let consumer = Consumer::new(client, config, subscription).map_err(stop)?;
-        measure(consumer, &plan).await
+        let metrics = measure(consumer, &plan).await?;
+        if options.has("print-metrics") {
+            say::metrics(&metrics, &id);
+        }
+        Ok::<(), Stop>(())
     })?;
     Ok(0)
 }
@@ -242,7 +244,7 @@ impl Sum {
     }
 }
 
-async fn measure(mut consumer: Consumer, plan: &Plan) -> Result<(), Stop> {
+async fn measure(mut consumer: Consumer, plan: &Plan) -> Result<Vec<Metric>, Stop> {
     let (start, started_ms) = (Instant::now(), say::now_millis());
     let (mut all, mut window) = (Sum::default(), Sum::default());
     let mut joined: Option<Duration> = None;
@@ -296,7 +298,9 @@ async fn measure(mut consumer: Consumer, plan: &Plan) -> Result<(), Stop> {
             joined.unwrap_or(elapsed),
         ));
     }
-    consumer.close().await.map_err(stop)
+    let metrics = consumer.metrics();
+    consumer.close().await.map_err(stop)?;
+    Ok(metrics)
 }
 
 /// Totals, and rates of what came in `elapsed`, of which `joining` went into getting partitions.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use milena_base::Prng;
 use milena_client::producer::{ProducerConfig, Record};
-use milena_client::{Client, ClientConfig, Error, Producer};
+use milena_client::{Client, ClientConfig, Error, Metric, Producer};
 use milena_protocol::Str;
 
 use super::figures::Stats;
@@ -219,17 +219,18 @@ fn run(args: &[String]) -> Result<(), Stop> {
     properties
         .entry("client.id".into())
         .or_insert("perf-producer-client".into());
+    let id = properties["client.id"].clone();
     let config = ProducerConfig::new(&properties).map_err(stop)?;
     let client = ClientConfig::new(&properties).map_err(stop)?;
     let client = Client::new(client, connect::seed()).with_notice(connect::warn);
     milena_client::run(async move {
         let producer = Producer::new(client, config).with_receipts();
-        measure(producer, plan).await
-    })?;
-    if parsed.has("print-metrics") {
-        eprintln!("Milena's client has no metrics yet, so --print-metrics prints none.");
-    }
-    Ok(())
+        let metrics = measure(producer, plan).await?;
+        if parsed.has("print-metrics") {
+            say::metrics(&metrics, &id);
+        }
+        Ok(())
+    })
 }
 
 /// Both summaries, and when each record was taken in.
@@ -265,7 +266,7 @@ impl Measured {
     }
 }
 
-async fn measure(mut producer: Producer, mut plan: Plan) -> Result<(), Stop> {
+async fn measure(mut producer: Producer, mut plan: Plan) -> Result<Vec<Metric>, Stop> {
     let start = Instant::now();
     let mut measured = Measured {
         all: Stats::new(plan.records, plan.interval, false, start),
@@ -313,7 +314,7 @@ async fn measure(mut producer: Producer, mut plan: Plan) -> Result<(), Stop> {
     if let Some(steady) = &mut measured.steady {
         out(steady.summary(now));
     }
-    Ok(())
+    Ok(producer.metrics())
 }
 
 /// Until the throughput allows for record number `at`; batches go out meanwhile.

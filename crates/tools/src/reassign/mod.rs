@@ -259,9 +259,9 @@ fn act(action: &str, options: &Options) -> Result<(), Failure> {
             let brokers = options.value("broker-list").map_err(Failure::Command)?;
             let brokers = brokers.unwrap_or_default();
             let racks = !options.has("disable-rack-aware");
-            milena_client::run(at.generate(&topics, brokers, racks))
+            crate::progress::run(at.generate(&topics, brokers, racks))
         }
-        "list" => milena_client::run(at.list()),
+        "list" => crate::progress::run(at.list()),
         "execute" => {
             let execution = actions::Execution {
                 additional: options.has("additional"),
@@ -271,14 +271,14 @@ fn act(action: &str, options: &Options) -> Result<(), Failure> {
                 allow_factor_change: !options.has("disallow-replication-factor-change"),
             };
             let plan = plan::Plan::parse_to_execute(&text("reassignment-json-file")?)?;
-            milena_client::run(at.execute(&plan, &execution))
+            crate::progress::run(at.execute(&plan, &execution))
         }
         other => {
             let plan = plan::Plan::parse(&text("reassignment-json-file")?)?;
             let preserve = options.has("preserve-throttles");
             match other {
-                "verify" => milena_client::run(at.verify(&plan, preserve)),
-                _ => milena_client::run(at.cancel(&plan, preserve, number("timeout")?)),
+                "verify" => crate::progress::run(at.verify(&plan, preserve)),
+                _ => crate::progress::run(at.cancel(&plan, preserve, number("timeout")?)),
             }
         }
     }

@@ -37,7 +37,7 @@ fn run(args: &[String]) -> Result<i32, Stop> {
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     properties.insert("bootstrap.servers".into(), servers.into());
     let client = connect::open(&properties)?;
-    match milena_client::run(execute(client, &options)) {
+    match crate::progress::run(execute(client, &options)) {
         Ok(()) => Ok(0),
         Err(failure) => {
             out(format_args!(

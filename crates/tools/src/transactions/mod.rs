@@ -197,7 +197,7 @@ fn run(parsed: &Parsed) -> Result<(), String> {
     let properties = connect::of_subcommand(parsed)?;
     let mut client = connect::admin(&properties)
         .map_err(|error| format!("Failed to create new KafkaAdminClient\n{error}"))?;
-    milena_client::run(work.done(&mut client))
+    crate::progress::run(work.done(&mut client))
 }
 
 /// What a command line asks for.

@@ -6,6 +6,7 @@ mod configs;
 mod dirs;
 mod examples;
 mod goldens;
+mod groups;
 mod java;
 mod kcat;
 mod logs;
@@ -66,6 +67,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "tools",
         "a broker with defaults, by our tools and by those of Apache Kafka 4.3.1 and 2.5.0",
         tools::run,
+    ),
+    (
+        "groups",
+        "consumer groups: the assignors against Kafka's own, the facts by Java clients, a group at work that changes brokers",
+        groups::run,
     ),
     (
         "kcat",

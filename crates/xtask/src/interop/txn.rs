@@ -1,8 +1,9 @@
-//! Transactions: in a directory that goes from Milena to Apache Kafka and back with open ones in it, and a copy of a topic
-//! exactly once while the copier and the node are killed. The clients are Apache Kafka's own (`interop/java/Transactions.java`).
+//! Transactions: in a directory that goes from Milena to Apache Kafka and back with open ones in it, in a cluster of both,
+//! and a copy of a topic exactly once while the copier and the node are killed. The clients are Apache Kafka's own (`interop/java/Transactions.java`).
 
 mod copy;
 mod dirs;
+mod mixed;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
@@ -10,6 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout};
 use super::java;
 
 pub fn run() -> Result<(), String> {
+    mixed::run()?;
     dirs::run()?;
     copy::run()
 }

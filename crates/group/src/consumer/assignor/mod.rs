@@ -49,7 +49,7 @@ impl Assignor {
 
 /// A group as an assignor sees it.
 pub struct GroupSpec<'a> {
-    /// In ascending order of their ids.
+    /// In the order in which Kafka's group lists them.
     pub members: Vec<MemberSpec>,
     /// Whether all members subscribe to the same topics.
     pub homogeneous: bool,

@@ -1,9 +1,11 @@
-//! Random producers, transactions and readers at once, while the node is killed, stopped and paused; and what they did
-//! and saw is checked (`milena_testkit::history`).
+//! Random producers, transactions and readers at once, while nodes are killed, stopped and paused; and what they did and
+//! saw is checked (`milena_testkit::history`).
 //!
-//! `MILENA_HISTORY_SEED` and `MILENA_HISTORY_FAULTS` make another and a longer run of it: `cargo xtask history`.
+//! `MILENA_HISTORY_SEED`, `MILENA_HISTORY_FAULTS` and `MILENA_HISTORY_NODES` make another, a longer one, and one of three
+//! nodes of it: `cargo xtask history`.
 
 mod line;
+mod nodes;
 mod readers;
 mod writers;
 
@@ -15,9 +17,9 @@ use std::time::{Duration, Instant};
 use milena_base::{Prng, Uuid};
 use milena_testkit::history::{Op, Outcome, Report, Rules, Step, check};
 
-use crate::node::{Home, Node};
+use crate::replication::cluster::Client;
 use crate::transactional::{NEW, OLD};
-use crate::wire::Wire;
+use nodes::{Faults, Nodes};
 
 const TOPIC: &str = "history";
 const PARTITIONS: i32 = 4;
@@ -27,8 +29,8 @@ const IN_TIME: Duration = Duration::from_secs(60);
 
 /// What all clients of a run share.
 struct World {
-    /// Where the node listens; another place after each start.
-    address: Mutex<String>,
+    /// Knows where the nodes are.
+    client: Client,
     topic_id: Uuid,
     /// Produce and EndTxn of the clients with transactions.
     versions: (i16, i16),
@@ -95,44 +97,6 @@ impl Drop for EndAll<'_> {
     }
 }
 
-/// What was done to the node.
-#[derive(Debug, Default)]
-struct Faults {
-    kills: u64,
-    stops: u64,
-    pauses: u64,
-    answers_lost: u64,
-}
-
-impl Faults {
-    fn one(&mut self, prng: &mut Prng, home: &Home, node: Node, world: &World) -> Node {
-        match prng.below(4) {
-            0 | 1 => {
-                self.kills += 1;
-                node.kill();
-            }
-            2 => {
-                self.stops += 1;
-                node.stop();
-            }
-            _ => {
-                self.pauses += 1;
-                node.pause();
-                thread::sleep(Duration::from_millis(prng.below(300)));
-                node.resume();
-                return node;
-            }
-        }
-        let node = home.start();
-        world
-            .address
-            .lock()
-            .expect("nobody panicked")
-            .clone_from(&node.address);
-        node
-    }
-}
-
 fn number(key: &str, default: u64) -> u64 {
     let text = std::env::var(key).ok();
     text.map_or(default, |text| text.parse().expect("a number"))
@@ -142,14 +106,15 @@ fn number(key: &str, default: u64) -> u64 {
 fn a_history_with_faults_has_no_anomaly() {
     let seed = number("MILENA_HISTORY_SEED", 1);
     let faults = number("MILENA_HISTORY_FAULTS", 3);
+    let nodes = number("MILENA_HISTORY_NODES", 1);
     for (protocol, versions, faults) in [("TV2", NEW, faults), ("TV1", OLD, faults.div_ceil(2))] {
-        let (ops, met) = run(seed, versions, faults);
+        let (ops, met) = run(seed, versions, faults, nodes);
         let rules = Rules {
             read_to_the_end: true,
             moving_positions: false,
         };
         let report = check(&ops, rules);
-        println!("history: {protocol} seed {seed}, {met:?}, {report}");
+        println!("history: {protocol} seed {seed} nodes {nodes}, {met:?}, {report}");
         judge(&report, &ops, protocol, seed);
     }
 }
@@ -166,17 +131,13 @@ fn judge(report: &Report, ops: &[Op], protocol: &str, seed: u64) {
     assert!(report.ok > 100 && report.failed > 3 && report.polled > 200);
 }
 
-fn run(seed: u64, versions: (i16, i16), faults: u64) -> (Vec<Op>, Faults) {
-    let home = Home::new()
-        .with("broker.session.timeout.ms", "1000")
-        .with("broker.heartbeat.interval.ms", "200")
-        .with("transaction.state.log.num.partitions", "2");
-    let node = home.start();
-    let mut wire = Wire::connect(&node.address);
-    wire.create_topic(TOPIC, PARTITIONS, &[("segment.bytes", "1048576")]);
+fn run(seed: u64, versions: (i16, i16), faults: u64, count: u64) -> (Vec<Op>, Faults) {
+    let mut nodes = Nodes::start(count);
+    let client = nodes.client();
+    nodes.create_topic(&client);
     let world = World {
-        address: Mutex::new(node.address.clone()),
-        topic_id: wire.topic_id(TOPIC),
+        topic_id: client.any().expect("they run").topic_id(TOPIC),
+        client: client.clone(),
         versions,
         begun: Instant::now(),
         values: AtomicU64::new(1),
@@ -191,7 +152,6 @@ fn run(seed: u64, versions: (i16, i16), faults: u64) -> (Vec<Op>, Faults) {
     let mut met = Faults::default();
     thread::scope(|scope| {
         let world = &world;
-        let mut node = node;
         let _end = EndAll(world);
         let mut writing = Vec::new();
         for process in 0..2 {
@@ -209,7 +169,7 @@ fn run(seed: u64, versions: (i16, i16), faults: u64) -> (Vec<Op>, Faults) {
         }
         for _ in 0..faults {
             world.await_ops(OPS);
-            node = met.one(&mut prng, &home, node, world);
+            met.one(&mut prng, &mut nodes, &client);
         }
         world.await_ops(OPS);
         world.writing.store(false, Ordering::Relaxed);

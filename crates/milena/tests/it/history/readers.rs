@@ -11,7 +11,7 @@ use milena_protocol::{FetchRequest, ListOffsetsRequest, Records};
 use milena_records::batches;
 use milena_testkit::history::{Outcome, Step};
 
-use super::line::Line;
+use super::line::{Line, To};
 use super::{IN_TIME, PARTITIONS, TOPIC, World};
 use crate::transactional::READ_COMMITTED;
 
@@ -48,40 +48,35 @@ pub fn reader(world: &World, process: u32, mut prng: Prng) {
 /// The ends of all partitions, once every transaction has ended.
 pub fn stable_ends(world: &World) -> Vec<i64> {
     let mut line = Line::new(world);
-    let mut ends = |isolation_level| {
-        let partitions = (0..PARTITIONS).map(|partition_index| ListOffsetsPartition {
-            partition_index,
-            timestamp: -1,
-            ..Default::default()
-        });
+    let mut end = |partition: u32, isolation_level| {
         let request = ListOffsetsRequest {
             replica_id: -1,
             isolation_level,
             topics: vec![ListOffsetsTopic {
                 name: TOPIC.into(),
-                partitions: partitions.collect(),
+                partitions: vec![ListOffsetsPartition {
+                    partition_index: partition as i32,
+                    timestamp: -1,
+                    ..Default::default()
+                }],
             }],
             ..Default::default()
         };
-        line.insist(&request, 8, |answer| {
-            let found = &answer.topics[0].partitions;
-            let ends: BTreeMap<i32, i64> = found
-                .iter()
-                .filter(|partition| partition.error_code == 0)
-                .map(|partition| (partition.partition_index, partition.offset))
-                .collect();
-            (ends.len() == PARTITIONS as usize).then(|| ends.into_values().collect::<Vec<_>>())
+        line.insist(&To::Leader(partition), &request, 8, |answer| {
+            let found = &answer.topics[0].partitions[0];
+            (found.error_code == 0).then_some(found.offset)
         })
     };
     let deadline = Instant::now() + IN_TIME;
-    loop {
-        let (all, stable) = (ends(0), ends(READ_COMMITTED));
+    let stable = |partition| loop {
+        let (all, stable) = (end(partition, 0), end(partition, READ_COMMITTED));
         if all == stable {
             return all;
         }
-        assert!(Instant::now() < deadline, "{stable:?} of {all:?}");
+        assert!(Instant::now() < deadline, "{stable} of {all}");
         std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    };
+    (0..PARTITIONS as u32).map(stable).collect()
 }
 
 /// The offset of the next record of each partition.
@@ -98,31 +93,39 @@ impl Positions {
         self.0.insert(partition, at as i64);
     }
 
-    /// One fetch; nothing where its answer was lost.
+    /// A fetch of each; nothing of those whose answer was lost.
     pub fn poll(&mut self, line: &mut Line<'_>, world: &World, partitions: &[u32]) -> Vec<Step> {
-        let wanted = partitions.iter().map(|partition| FetchPartition {
-            partition: *partition as i32,
-            fetch_offset: self.at(*partition),
-            partition_max_bytes: 4_000,
-            ..Default::default()
+        let polled = partitions.iter().filter_map(|partition| {
+            let to = To::Leader(*partition);
+            let answer = line.call(&to, &self.fetch(world, *partition), 17)?;
+            let data = answer.responses.first()?.partitions.first()?;
+            let step = self.take(data);
+            if step.is_none() {
+                line.forget(&to);
+            }
+            step
         });
-        let request = FetchRequest {
+        polled.collect()
+    }
+
+    fn fetch(&self, world: &World, partition: u32) -> FetchRequest {
+        FetchRequest {
             max_bytes: 1 << 20,
-            max_wait_ms: 5,
+            max_wait_ms: 2,
             min_bytes: 1,
             isolation_level: READ_COMMITTED,
             topics: vec![FetchTopic {
                 topic: TOPIC.into(),
                 topic_id: world.topic_id,
-                partitions: wanted.collect(),
+                partitions: vec![FetchPartition {
+                    partition: partition as i32,
+                    fetch_offset: self.at(partition),
+                    partition_max_bytes: 4_000,
+                    ..Default::default()
+                }],
             }],
             ..Default::default()
-        };
-        let Some(answer) = line.call(&request, 17) else {
-            return Vec::new();
-        };
-        let found = answer.responses.iter().flat_map(|topic| &topic.partitions);
-        found.filter_map(|data| self.take(data)).collect()
+        }
     }
 
     fn take(&mut self, data: &PartitionData) -> Option<Step> {

@@ -7,16 +7,15 @@ use milena_base::{ErrorCode, Prng, Timestamp};
 use milena_protocol::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use milena_protocol::produce_request::{PartitionProduceData, TopicProduceData};
 use milena_protocol::{
-    AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ProduceRequest, Records, Str,
+    AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, ProduceRequest, Records, Str,
 };
 use milena_records::{BatchBuilder, Codec, NewRecord};
 use milena_testkit::history::{Outcome, Step};
 
-use super::line::Line;
+use super::line::{Line, To, is_temporary};
 use super::readers::Positions;
 use super::{PARTITIONS, TOPIC, World};
-use crate::transactional::{is_temporary, now_ms};
+use crate::transactional::now_ms;
 
 /// Sends batches, each again until it is acknowledged.
 pub fn idempotent(world: &World, process: u32, mut prng: Prng) {
@@ -39,7 +38,6 @@ pub fn idempotent(world: &World, process: u32, mut prng: Prng) {
 /// One transaction after the other, of sends and polls; most are committed.
 pub fn transactional(world: &World, process: u32, mut prng: Prng) {
     let mut producer = Producer::new(world, Some(format!("writer-{process}")));
-    producer.find_coordinator();
     producer.init();
     let mut positions = Positions::default();
     while world.is_writing() {
@@ -102,15 +100,12 @@ impl<'a> Producer<'a> {
         Str::copy(self.transactional_id.as_deref().unwrap_or_default())
     }
 
-    fn find_coordinator(&mut self) {
-        let find = FindCoordinatorRequest {
-            key_type: 1,
-            coordinator_keys: vec![self.name()],
-            ..Default::default()
-        };
-        self.line.insist(&find, 4, |answer| {
-            (answer.coordinators[0].error_code == 0).then_some(())
-        });
+    /// Who gives producer ids and decides about transactions.
+    fn coordinator(&self) -> To {
+        match &self.transactional_id {
+            Some(name) => To::Coordinator(name.clone()),
+            None => To::Any,
+        }
     }
 
     fn init(&mut self) {
@@ -121,7 +116,8 @@ impl<'a> Producer<'a> {
             producer_epoch: -1,
             ..Default::default()
         };
-        (self.id, self.epoch) = self.line.insist(&request, 5, |answer| {
+        let to = self.coordinator();
+        (self.id, self.epoch) = self.line.insist(&to, &request, 5, |answer| {
             let code = answer.error_code;
             assert!(code == 0 || is_temporary(code), "init: error {code}");
             (code == 0).then_some((answer.producer_id, answer.producer_epoch))
@@ -134,8 +130,8 @@ impl<'a> Producer<'a> {
     fn send(&mut self, partition: u32, values: &[u64]) -> (i16, i64) {
         let sequence = self.sequences.get(&partition).copied().unwrap_or(0);
         let request = self.produce(partition, self.batch(sequence, values));
-        let version = self.versions.0;
-        let (code, base) = self.line.insist(&request, version, |answer| {
+        let (to, version) = (To::Leader(partition), self.versions.0);
+        let (code, base) = self.line.insist(&to, &request, version, |answer| {
             let partition = &answer.responses[0].partition_responses[0];
             let code = partition.error_code;
             (!is_temporary(code)).then_some((code, partition.base_offset))
@@ -208,12 +204,13 @@ impl<'a> Producer<'a> {
             }],
             ..Default::default()
         };
-        self.line.insist(&request, 3, |answer| {
-            let topics = answer.results_by_topic_v3_and_below;
-            let code = topics[0].results_by_partition[0].partition_error_code;
-            assert!(code == 0 || is_temporary(code), "add: error {code}");
-            (code == 0).then_some(())
-        });
+        self.line
+            .insist(&self.coordinator(), &request, 3, |answer| {
+                let topics = answer.results_by_topic_v3_and_below;
+                let code = topics[0].results_by_partition[0].partition_error_code;
+                assert!(code == 0 || is_temporary(code), "add: error {code}");
+                (code == 0).then_some(())
+            });
     }
 
     /// Ends the transaction one way or the other, or leaves it open.
@@ -233,8 +230,8 @@ impl<'a> Producer<'a> {
             producer_epoch: self.epoch,
             committed,
         };
-        let version = self.versions.1;
-        let answer = self.line.insist(&request, version, |answer| {
+        let (to, version) = (self.coordinator(), self.versions.1);
+        let answer = self.line.insist(&to, &request, version, |answer| {
             (!is_temporary(answer.error_code)).then_some(answer)
         });
         if answer.error_code != 0 {
@@ -260,8 +257,8 @@ impl<'a> Producer<'a> {
         self.init();
         if prng.chance(1, 2) {
             let began = world.now();
-            let version = self.versions.0;
-            self.line.insist(&late, version, |answer| {
+            let (to, version) = (To::Leader(partition), self.versions.0);
+            self.line.insist(&to, &late, version, |answer| {
                 let code = answer.responses[0].partition_responses[0].error_code;
                 assert_ne!(code, 0, "a fenced producer appends");
                 (!is_temporary(code)).then_some(())

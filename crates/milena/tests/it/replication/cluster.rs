@@ -49,12 +49,20 @@ impl Cluster {
         Cluster::start_in(Network::Loopback)
     }
 
+    /// With these keys beside those that every such cluster has.
+    pub fn start_with(more: &[(&str, &str)]) -> Cluster {
+        Cluster::start_each(Network::Loopback, |home| {
+            let set = |home: Home, (key, value): &(&str, &str)| home.with(key, value);
+            more.iter().fold(home, set)
+        })
+    }
+
     pub fn start_in(network: Network) -> Cluster {
-        Cluster::start_with(network, |home| home)
+        Cluster::start_each(network, |home| home)
     }
 
     /// With more of its own for each node.
-    pub fn start_with(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
+    pub fn start_each(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
         let turn = NEXT_TURN.fetch_add(1, Ordering::Relaxed) % TURNS.len();
         let turn = TURNS[turn].lock().unwrap_or_else(PoisonError::into_inner);
         let ports = free_ports(3);
@@ -96,9 +104,14 @@ impl Cluster {
     }
 
     pub fn kill(&mut self, id: i32) {
+        self.take(id).kill();
+    }
+
+    /// A node that clients do not look for any more.
+    pub fn take(&mut self, id: i32) -> Node {
         let at = id as usize - 1;
         self.addresses.lock().unwrap()[at] = None;
-        self.nodes[at].take().expect("it runs").kill();
+        self.nodes[at].take().expect("it runs")
     }
 
     /// SIGTERM, and the end of the process.
@@ -157,6 +170,16 @@ fn format(home: &Home) {
 pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
 
 impl Client {
+    /// Of nodes at these addresses, as far as they run.
+    pub fn of(addresses: Arc<Mutex<Vec<Option<String>>>>) -> Client {
+        Client(addresses)
+    }
+
+    pub fn any(&self) -> Option<Wire> {
+        let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
+        known.iter().find_map(|address| Wire::try_connect(address))
+    }
+
     fn answers<R: Request>(&self, request: &R, version: i16) -> impl Iterator<Item = R::Response> {
         let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
         known.into_iter().filter_map(move |address| {

@@ -27,7 +27,7 @@ fn write(client: &Client, first: i64, count: i64) {
 /// directory goes on, and another broker leads.
 #[test]
 fn leaders_move_away_from_a_failed_directory() {
-    let mut cluster = Cluster::start_with(Network::Loopback, |home| {
+    let mut cluster = Cluster::start_each(Network::Loopback, |home| {
         let second = home.path().join("second");
         fs::create_dir(&second).expect("a second directory");
         let both = format!("{},{}", home.data().display(), second.display());

@@ -1,7 +1,7 @@
 //! Three nodes with replicas of everything: what was acknowledged survives the loss of leaders, what was not is truncated,
 //! and the replicas end up the same, byte for byte.
 
-mod cluster;
+pub mod cluster;
 mod disks;
 mod elections;
 mod faults;

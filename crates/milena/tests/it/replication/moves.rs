@@ -189,7 +189,7 @@ fn elect_preferred(client: &Client) {
 #[test]
 fn a_group_goes_on_when_its_coordinator_moves() {
     // Kafka's default session: what is dead is found out sooner.
-    let mut cluster = Cluster::start_with(Network::Loopback, |home| {
+    let mut cluster = Cluster::start_each(Network::Loopback, |home| {
         home.with("broker.session.timeout.ms", "9000")
             .with("broker.heartbeat.interval.ms", "2000")
     });

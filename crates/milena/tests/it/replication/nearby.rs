@@ -66,7 +66,7 @@ fn a_reader_reads_in_its_own_rack() {
         home.with("broker.rack", &rack)
             .with("replica.selector.class", selector)
     };
-    let mut cluster = Cluster::start_with(Network::Loopback, racked);
+    let mut cluster = Cluster::start_each(Network::Loopback, racked);
     let client = cluster.client();
     client.create_topic("near", &[&[1, 2]], 1);
     write(&client, "near", 0, 100);
@@ -133,7 +133,7 @@ fn configure(client: &Client, resource: (i8, &str), key: &str, value: Option<&st
 #[test]
 fn throttled_replicas_do_not_catch_up() {
     let (slow, quick) = ("slow", "quick");
-    let mut cluster = Cluster::start_with(Network::Loopback, |home| {
+    let mut cluster = Cluster::start_each(Network::Loopback, |home| {
         home.with("replica.fetch.max.bytes", "5000")
             .with("replica.fetch.response.max.bytes", "10000")
     });

@@ -157,7 +157,7 @@ fn back(clients: &mut Clients) -> Result<(), String> {
 }
 
 /// Asks until the answer is this.
-fn eventually(clients: &mut Clients, command: &str, wanted: &str) -> Result<(), String> {
+pub fn eventually(clients: &mut Clients, command: &str, wanted: &str) -> Result<(), String> {
     let deadline = Instant::now() + IN_TIME;
     loop {
         let said = clients.say(command)?;

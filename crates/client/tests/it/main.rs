@@ -1,4 +1,6 @@
-//! What the leader of a group decides, as text.
+//! What the leader of a group decides, as text; and what a producer sends to a broker that answers by a script.
+
+mod producing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
