@@ -71,9 +71,7 @@ impl Housekeeper {
         let s = broker.settings();
         let schedule = Schedule {
             // As Kafka does it, the first look comes soon after the start.
-            retention: now.mono
-                + s.retention_check_interval
-                    .min(std::time::Duration::from_secs(30)),
+            retention: now.mono + s.retention_check_interval.min(s.initial_task_delay),
             high_watermarks: now.mono + s.high_watermark_checkpoint_interval,
             recovery_points: now.mono + s.recovery_point_checkpoint_interval,
             log_starts: now.mono + s.log_start_checkpoint_interval,

@@ -73,6 +73,8 @@ pub struct Registration {
     /// From the clean-shutdown marker; −1 after an unclean stop.
     pub previous_broker_epoch: i64,
     pub heartbeat_interval: Duration,
+    /// `initial.broker.registration.timeout.ms`.
+    pub registration_timeout: Duration,
 }
 
 /// See the module's words.
@@ -98,6 +100,8 @@ pub struct Lifecycle {
     /// When the controller's registration is tried again.
     controller_again: Instant,
     met_former_self: bool,
+    /// The node stops where it is not registered by then, as in Kafka; never once it was.
+    register_until: Instant,
     ended: bool,
 }
 
@@ -105,8 +109,11 @@ impl Lifecycle {
     pub fn new(
         registration: Option<Registration>,
         controller: Option<ControllerLife>,
+        now: Now,
     ) -> Lifecycle {
+        let timeout = registration.as_ref().map(|r| r.registration_timeout);
         Lifecycle {
+            register_until: timeout.map_or(Instant::NEVER, |timeout| now.mono + timeout),
             registration,
             controller,
             state: LifeState::Starting,
@@ -198,6 +205,7 @@ impl Lifecycle {
             return;
         }
         self.epoch = answer.broker_epoch;
+        self.register_until = Instant::NEVER;
         self.registered_at_offset = Offset(answer.broker_epoch);
         self.state = LifeState::CatchingUp;
         info!(epoch = self.epoch, "registered with the controller");
@@ -250,6 +258,7 @@ impl Lifecycle {
     /// Nothing has to be handed over: a controller that is no broker, or a broker that was never registered.
     fn stop(&mut self, now: Now, out: &mut Outbox) {
         self.stopping = true;
+        self.register_until = Instant::NEVER;
         self.state = LifeState::Leaving;
         if self.epoch < 0 {
             self.state = LifeState::Gone;
@@ -341,6 +350,13 @@ impl Mailbox for Lifecycle {
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
+        if self.register_until <= now.mono {
+            self.register_until = Instant::NEVER;
+            out.post(Post::Halt(
+                "no controller registered this broker within initial.broker.registration.timeout.ms"
+                    .into(),
+            ));
+        }
         if self.controller_again <= now.mono {
             self.controller_again = Instant::NEVER;
             self.register_controller(now, out);
@@ -357,7 +373,9 @@ impl Mailbox for Lifecycle {
     }
 
     fn deadline(&self) -> Instant {
-        self.next_beat.min(self.controller_again)
+        self.next_beat
+            .min(self.controller_again)
+            .min(self.register_until)
     }
 
     fn is_finished(&self) -> bool {
@@ -382,9 +400,10 @@ mod tests {
             log_dirs: Vec::new(),
             previous_broker_epoch: -1,
             heartbeat_interval: Duration::from_secs(2),
+            registration_timeout: Duration::from_secs(60),
         };
         let controller = ControllerLife::new(BrokerId(1), Uuid::ONE, Vec::new(), Vec::new());
-        Lifecycle::new(Some(registration), Some(controller))
+        Lifecycle::new(Some(registration), Some(controller), Now::default())
     }
 
     fn refused(code: ErrorCode) -> LifecycleEvent {
@@ -392,6 +411,18 @@ mod tests {
             error_code: code.code(),
             ..BrokerRegistrationResponse::default()
         }))
+    }
+
+    #[test]
+    fn one_that_is_not_registered_in_time_halts() {
+        let (mut life, mut out, now) = (lifecycle(), Outbox::default(), Now::default());
+        life.step(LifecycleEvent::ControllerReady, now, &mut out);
+        out = Outbox::default();
+        assert!(life.deadline() <= now.mono + Duration::from_secs(60));
+        life.tick(Now::from_millis(59_000, 0), &mut out);
+        assert!(!out.posts.iter().any(|post| matches!(post, Post::Halt(_))));
+        life.tick(Now::from_millis(60_000, 0), &mut out);
+        assert!(out.posts.iter().any(|post| matches!(post, Post::Halt(_))));
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Publisher {
             return None;
         };
         let settings = self.broker.topic_settings(image, &name.topic);
-        let options = self.log_options(&settings);
+        let options = self.log_options(&settings, id);
         let opened = dirs.open(index, name, options, now);
         let (mut log, high_watermark) = match opened {
             Ok(opened) => opened,
@@ -199,10 +199,10 @@ impl Publisher {
         Some(hosted)
     }
 
-    fn log_options(&self, settings: &TopicSettings) -> LogOptions {
+    fn log_options(&self, settings: &TopicSettings, id: TopicIdPartition) -> LogOptions {
         let layers = self.broker.layers();
         let expiration = layers.current().int("producer.id.expiration.ms");
-        topic_rules::log_options(settings, i64::from(expiration))
+        topic_rules::log_options(settings, id, i64::from(expiration))
     }
 
     /// Tells the controller in which directory a replica lies (KIP-858).
@@ -284,7 +284,7 @@ impl Publisher {
                 self.broker.high_watermark_moved(id, &hosted, out);
             }
             hosted.set_rules(topic_rules::rules(&settings, id.partition, self.me()));
-            let options = self.log_options(&settings);
+            let options = self.log_options(&settings, id);
             hosted.partition.with_log(|log| log.set_options(options));
         }
     }
