@@ -110,6 +110,7 @@ impl Publisher {
         if !self.published_once {
             self.published_once = true;
             out.post(LifecycleEvent::LogsLoaded);
+            out.post(Chore::LogsLoaded);
         }
     }
 
