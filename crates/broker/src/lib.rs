@@ -30,6 +30,7 @@ pub mod metadata_log;
 mod operations;
 mod parked;
 mod peers;
+mod probes;
 mod producer_ids;
 mod publisher;
 mod quorum;

@@ -41,6 +41,8 @@ pub enum LifecycleEvent {
     },
     /// Every log is open and every coordinator can be elected.
     LogsLoaded,
+    /// A log directory failed: its replicas here are lost until the next start (KIP-858).
+    DirectoryFailed(Uuid),
     /// Leave: hand over leadership, then stop.
     Stop,
     /// The node is stopping: nothing more is said.
@@ -71,6 +73,8 @@ pub struct Registration {
     /// From the clean-shutdown marker; −1 after an unclean stop.
     pub previous_broker_epoch: i64,
     pub heartbeat_interval: Duration,
+    /// `initial.broker.registration.timeout.ms`.
+    pub registration_timeout: Duration,
 }
 
 /// See the module's words.
@@ -87,6 +91,7 @@ pub struct Lifecycle {
     /// Clients are served.
     lets_in: bool,
     logs_loaded: bool,
+    failed_dirs: Vec<Uuid>,
     stopping: bool,
     in_flight: bool,
     /// Something changed while an answer was awaited: beat again at once.
@@ -95,6 +100,8 @@ pub struct Lifecycle {
     /// When the controller's registration is tried again.
     controller_again: Instant,
     met_former_self: bool,
+    /// The node stops where it is not registered by then, as in Kafka; never once it was.
+    register_until: Instant,
     ended: bool,
 }
 
@@ -102,8 +109,11 @@ impl Lifecycle {
     pub fn new(
         registration: Option<Registration>,
         controller: Option<ControllerLife>,
+        now: Now,
     ) -> Lifecycle {
+        let timeout = registration.as_ref().map(|r| r.registration_timeout);
         Lifecycle {
+            register_until: timeout.map_or(Instant::NEVER, |timeout| now.mono + timeout),
             registration,
             controller,
             state: LifeState::Starting,
@@ -113,6 +123,7 @@ impl Lifecycle {
             is_seen_unfenced: false,
             lets_in: false,
             logs_loaded: false,
+            failed_dirs: Vec::new(),
             stopping: false,
             in_flight: false,
             again: false,
@@ -138,11 +149,16 @@ impl Lifecycle {
             listeners: r.listeners.clone(),
             features: r.features.clone(),
             rack: r.rack.clone().map(Str::from),
-            log_dirs: r.log_dirs.clone(),
+            log_dirs: self.online_dirs(r),
             previous_broker_epoch: r.previous_broker_epoch,
             ..BrokerRegistrationRequest::default()
         };
         self.ask(out, request.into());
+    }
+
+    fn online_dirs(&self, registration: &Registration) -> Vec<Uuid> {
+        let dirs = registration.log_dirs.iter().copied();
+        dirs.filter(|id| !self.failed_dirs.contains(id)).collect()
     }
 
     fn beat(&mut self, now: Now, out: &mut Outbox) {
@@ -163,6 +179,7 @@ impl Lifecycle {
             current_metadata_offset: self.published.0,
             want_fence: !self.logs_loaded,
             want_shut_down: self.stopping,
+            offline_log_dirs: self.failed_dirs.clone(),
             ..BrokerHeartbeatRequest::default()
         };
         self.ask(out, request.into());
@@ -188,6 +205,7 @@ impl Lifecycle {
             return;
         }
         self.epoch = answer.broker_epoch;
+        self.register_until = Instant::NEVER;
         self.registered_at_offset = Offset(answer.broker_epoch);
         self.state = LifeState::CatchingUp;
         info!(epoch = self.epoch, "registered with the controller");
@@ -219,7 +237,7 @@ impl Lifecycle {
             (_, true, false) => LifeState::Running,
         };
         self.let_clients_in(out);
-        if self.again && self.state != LifeState::Running {
+        if self.again && (self.state != LifeState::Running || !self.failed_dirs.is_empty()) {
             self.beat(now, out);
         }
     }
@@ -240,6 +258,7 @@ impl Lifecycle {
     /// Nothing has to be handed over: a controller that is no broker, or a broker that was never registered.
     fn stop(&mut self, now: Now, out: &mut Outbox) {
         self.stopping = true;
+        self.register_until = Instant::NEVER;
         self.state = LifeState::Leaving;
         if self.epoch < 0 {
             self.state = LifeState::Gone;
@@ -321,12 +340,23 @@ impl Mailbox for Lifecycle {
                     self.beat(now, out);
                 }
             }
+            LifecycleEvent::DirectoryFailed(id) => {
+                self.failed_dirs.push(id);
+                self.beat(now, out);
+            }
             LifecycleEvent::Ended => self.ended = true,
             LifecycleEvent::Stop => self.stop(now, out),
         }
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
+        if self.register_until <= now.mono {
+            self.register_until = Instant::NEVER;
+            out.post(Post::Halt(
+                "no controller registered this broker within initial.broker.registration.timeout.ms"
+                    .into(),
+            ));
+        }
         if self.controller_again <= now.mono {
             self.controller_again = Instant::NEVER;
             self.register_controller(now, out);
@@ -343,7 +373,9 @@ impl Mailbox for Lifecycle {
     }
 
     fn deadline(&self) -> Instant {
-        self.next_beat.min(self.controller_again)
+        self.next_beat
+            .min(self.controller_again)
+            .min(self.register_until)
     }
 
     fn is_finished(&self) -> bool {
@@ -368,9 +400,10 @@ mod tests {
             log_dirs: Vec::new(),
             previous_broker_epoch: -1,
             heartbeat_interval: Duration::from_secs(2),
+            registration_timeout: Duration::from_secs(60),
         };
         let controller = ControllerLife::new(BrokerId(1), Uuid::ONE, Vec::new(), Vec::new());
-        Lifecycle::new(Some(registration), Some(controller))
+        Lifecycle::new(Some(registration), Some(controller), Now::default())
     }
 
     fn refused(code: ErrorCode) -> LifecycleEvent {
@@ -378,6 +411,18 @@ mod tests {
             error_code: code.code(),
             ..BrokerRegistrationResponse::default()
         }))
+    }
+
+    #[test]
+    fn one_that_is_not_registered_in_time_halts() {
+        let (mut life, mut out, now) = (lifecycle(), Outbox::default(), Now::default());
+        life.step(LifecycleEvent::ControllerReady, now, &mut out);
+        out = Outbox::default();
+        assert!(life.deadline() <= now.mono + Duration::from_secs(60));
+        life.tick(Now::from_millis(59_000, 0), &mut out);
+        assert!(!out.posts.iter().any(|post| matches!(post, Post::Halt(_))));
+        life.tick(Now::from_millis(60_000, 0), &mut out);
+        assert!(out.posts.iter().any(|post| matches!(post, Post::Halt(_))));
     }
 
     #[test]

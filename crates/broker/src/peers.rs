@@ -36,6 +36,8 @@ const ANSWER_BYTES_MAX: usize = 100 << 20;
 pub enum Lane {
     /// Votes, fetches and snapshots of the metadata log.
     Quorum,
+    /// Whether a silent broker is there.
+    Probe,
     /// Registrations and heartbeats to the active controller.
     Heartbeat,
     /// AlterPartition, AssignReplicasToDirs and AllocateProducerIds to the active controller.
@@ -55,7 +57,7 @@ impl Lane {
     pub fn client_id(self, node: BrokerId) -> String {
         match self {
             Lane::Quorum => format!("raft-client-{node}"),
-            Lane::Heartbeat | Lane::Controller | Lane::Forwarding => node.to_string(),
+            Lane::Probe | Lane::Heartbeat | Lane::Controller | Lane::Forwarding => node.to_string(),
             Lane::Fetch(fetcher) => format!("broker-{node}-fetcher-{fetcher}"),
             Lane::Markers => format!("broker-{node}-txn-marker-sender"),
             Lane::Verification => format!("broker-{node}-add-partitions-to-txn"),

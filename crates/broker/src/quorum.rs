@@ -24,6 +24,7 @@ use crate::housekeeping::Chore;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
 use crate::peers::PeerAnswer;
+use crate::probes::{Probed, Probes};
 use crate::publisher::MetadataEvent;
 use crate::raft_calls::RaftCalls;
 use crate::to_controller::{ActiveController, ToControllerEvent};
@@ -71,6 +72,7 @@ pub struct Quorum {
     next_token: u64,
     /// Requests under way to other voters.
     calls: RaftCalls,
+    probes: Probes,
     /// Directory of `__cluster_metadata-0`.
     dir: PathBuf,
     snapshots: SnapshotPolicy,
@@ -111,6 +113,7 @@ impl Quorum {
             asked: BTreeMap::new(),
             next_token: 0,
             calls: RaftCalls::default(),
+            probes: Probes::default(),
             dir: parts.dir,
             snapshots: parts.snapshots,
             retention: parts.retention,
@@ -531,7 +534,9 @@ impl Quorum {
         match event {
             QuorumEvent::Ask(ask) => self.ask(ask, now, out)?,
             QuorumEvent::Answered(answer) => {
-                if let Some(event) = self.calls.answered(answer) {
+                if let Some(probed) = self.probes.answered(&answer) {
+                    self.probed(&probed, now);
+                } else if let Some(event) = self.calls.answered(answer) {
                     self.raft.step(event, now, &mut effects)?;
                 }
             }
@@ -551,6 +556,23 @@ impl Quorum {
         self.carry_out(effects, now, out)
     }
 
+    /// A silent broker was looked for.
+    fn probed(&mut self, probed: &Probed, now: Now) {
+        let broker = probed.broker;
+        if probed.gone && self.active.is_some() && self.controller.presume_gone(broker, now) {
+            info!(
+                broker,
+                "nobody listens where this broker did: its session ends"
+            );
+        }
+    }
+
+    fn probe_silent(&mut self, now: Now, out: &mut Outbox) {
+        let me = self.broker.node().0;
+        let silent = self.controller.silent_brokers(now).into_iter();
+        self.probes.send(silent.filter(|id| *id != me), now, out);
+    }
+
     fn time(&mut self, now: Now, out: &mut Outbox) -> Result<(), Fault> {
         let mut effects = Vec::new();
         self.raft.step(Event::Tick, now, &mut effects)?;
@@ -559,6 +581,9 @@ impl Quorum {
             && let Some(decision) = self.controller.tick(now)
         {
             self.append(decision, None, now, out)?;
+        }
+        if self.active.is_some() {
+            self.probe_silent(now, out);
         }
         if self.stop_at.is_some_and(|at| at <= now.mono) {
             self.finished = true;

@@ -77,6 +77,8 @@ pub struct Settings {
     pub metadata_dir: PathBuf,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
+    /// `log.initial.task.delay.ms`.
+    pub initial_task_delay: Duration,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval: Duration,
     /// `log.flush.offset.checkpoint.interval.ms`.

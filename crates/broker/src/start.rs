@@ -148,7 +148,7 @@ pub fn start(
         publisher: Publisher::new(broker.clone(), prng.fork()),
         groups: groups(&config, &broker, &mut prng),
         transactions: transactions(&config, &broker, &mut prng),
-        lifecycle: lifecycle(&config, &broker, registration, &mut prng),
+        lifecycle: lifecycle(&config, &broker, registration, &mut prng, now),
         to_controller: ToController::new(broker.clone()),
         housekeeper: Housekeeper::new(broker.clone(), now),
         cleaner: Cleaner::new(broker.clone(), prng.fork(), now),
@@ -340,6 +340,7 @@ fn settings(config: &NodeConfig, bound: &Bound, cluster_id: &str) -> Settings {
         transaction_topic_min_isr: config.int("transaction.state.log.min.isr"),
         metadata_dir: metadata_log::metadata_partition_dir(config.metadata_log_dir()),
         retention_check_interval: ms(config.long("log.retention.check.interval.ms")),
+        initial_task_delay: ms(config.log_initial_task_delay_ms()),
         high_watermark_checkpoint_interval: ms(
             config.long("replica.high.watermark.checkpoint.interval.ms")
         ),
@@ -416,6 +417,9 @@ fn registration(
         log_dirs,
         previous_broker_epoch,
         heartbeat_interval: Duration::from_millis(config.broker_heartbeat_interval_ms() as u64),
+        registration_timeout: Duration::from_millis(
+            config.initial_broker_registration_timeout_ms().max(0) as u64,
+        ),
     }
 }
 
@@ -443,11 +447,13 @@ fn lifecycle(
     broker: &Broker,
     registration: Registration,
     prng: &mut Prng,
+    now: Now,
 ) -> Lifecycle {
     let controller = controller_life(config, broker, prng);
     Lifecycle::new(
         config.is_broker().then_some(registration),
         config.is_controller().then_some(controller),
+        now,
     )
 }
 
@@ -494,6 +500,8 @@ fn raft_config(config: &NodeConfig, settings: &Settings, owned: &Owned) -> RaftC
     raft.election_backoff_max = ms(config.quorum_election_backoff_max_ms());
     raft.request_timeout = ms(config.quorum_request_timeout_ms());
     raft.retry_backoff = ms(config.quorum_retry_backoff_ms());
+    raft.fetch_bytes_max = config.quorum_fetch_max_bytes();
+    raft.snapshot_bytes_max = config.quorum_fetch_snapshot_max_bytes();
     raft
 }
 
@@ -610,8 +618,12 @@ fn bootstrap_records(disk: &dyn Disk, log_dir: &Path) -> Result<Vec<VersionedRec
 }
 
 fn metadata_log_options(config: &NodeConfig) -> MetadataLogOptions {
+    let below_the_bound = config.long_option("internal.metadata.log.segment.bytes");
+    let segment_bytes = config.metadata_log_segment_bytes();
     MetadataLogOptions {
-        segment_bytes: config.metadata_log_segment_bytes().max(1) as u32,
+        segment_bytes: below_the_bound
+            .unwrap_or(segment_bytes.into())
+            .clamp(1, i32::MAX.into()) as u32,
         segment_ms: config.long("metadata.log.segment.ms"),
     }
 }

@@ -9,6 +9,8 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// `segment.ms`: a segment is closed when its records span more than this.
     pub segment_ms: i64,
+    /// `preallocate`: a new segment's log file gets `segment_bytes` at once.
+    pub preallocate: bool,
     /// `segment.jitter.ms`, already drawn: how much sooner this log's segments are closed by age.
     pub segment_jitter_ms: i64,
     /// `segment.index.bytes`: a segment is closed when an index would grow beyond this.
@@ -54,6 +56,7 @@ impl Default for LogOptions {
         LogOptions {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3_600_000,
+            preallocate: false,
             segment_jitter_ms: 0,
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4096,

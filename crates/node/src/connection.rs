@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use milena_broker::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
 use milena_net::{Connection, Frame, Incoming};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::edge::Edge;
@@ -40,6 +42,8 @@ pub async fn serve(
         connection: Connection::new(edge.limits),
         transmit: Transmit::default(),
         outbox: Outbox::default(),
+        active: edge.clock.now().mono,
+        moved: false,
         peer,
         edge,
     };
@@ -89,6 +93,10 @@ struct Task {
     outbox: Outbox,
     peer: Peer,
     edge: Arc<Edge>,
+    /// When a request was last executed.
+    active: milena_base::Instant,
+    /// Bytes came or went since the last look at how long it is silent.
+    moved: bool,
 }
 
 /// Also where the connection ends by its own last request, or by a panic in it: what that request had already done
@@ -108,6 +116,8 @@ impl Task {
     ) -> Result<(), End> {
         let (mut reading, writing) = stream.split();
         let mut wait = Wait::Nothing;
+        let idle_after = self.idle_after();
+        let mut idle = pin!(sleep(idle_after.unwrap_or(Duration::MAX)));
         loop {
             self.execute()?;
             if !matches!(wait, Wait::Disk(_)) {
@@ -125,6 +135,7 @@ impl Task {
                 ready = wait.over(&writing) => {
                     ready?;
                     wait = Wait::Nothing;
+                    self.moved = true;
                 }
                 read = read_some(&mut reading, &mut self.connection),
                     if self.connection.wants_requests() =>
@@ -132,12 +143,38 @@ impl Task {
                     if read? == 0 {
                         return Ok(());
                     }
+                    self.moved = true;
+                }
+                () = &mut idle, if idle_after.is_some() => {
+                    let left = self.until_idle(idle_after.unwrap_or_default());
+                    if left.is_zero() {
+                        return Ok(());
+                    }
+                    idle.as_mut().reset(tokio::time::Instant::now() + left);
                 }
             }
         }
     }
 
+    /// `connections.max.idle.ms`; none where it is negative.
+    fn idle_after(&self) -> Option<Duration> {
+        let layers = self.edge.broker.layers();
+        let millis = layers.current().connections_max_idle_ms();
+        u64::try_from(millis).ok().map(Duration::from_millis)
+    }
+
+    /// How long this connection may still be silent; zero where it was silent for `idle_after`. The clock is read for requests
+    /// only: other bytes count as if they came now.
+    fn until_idle(&mut self, idle_after: Duration) -> Duration {
+        if std::mem::take(&mut self.moved) {
+            return idle_after;
+        }
+        let silent = self.edge.clock.now().mono.since(self.active);
+        idle_after.saturating_sub(silent)
+    }
+
     fn take_answers(&mut self, first: Answer, answers: &mut UnboundedReceiver<Answer>) {
+        self.moved = true;
         self.connection.complete(first.0, Some(first.1));
         while let Ok((sequence, frame)) = answers.try_recv() {
             self.connection.complete(sequence, Some(frame));
@@ -159,6 +196,8 @@ impl Task {
 
     fn execute_one(&mut self, incoming: Incoming) -> Result<(), End> {
         let sequence = incoming.sequence;
+        let now = self.edge.clock.now();
+        self.active = now.mono;
         let ctx = Ctx {
             to: ReplyTo {
                 connection: self.peer.id,
@@ -172,7 +211,7 @@ impl Task {
             client_host: self.peer.address.ip(),
             principal: None,
             listener: self.peer.listener,
-            now: self.edge.clock.now(),
+            now,
         };
         let reply = self.edge.broker.handle(&ctx, incoming, &mut self.outbox);
         match reply {

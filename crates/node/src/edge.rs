@@ -14,6 +14,7 @@ use milena_net::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::connection::Answer;
 use crate::peers::{Calls, Home};
@@ -53,6 +54,7 @@ pub struct Edge {
     pub broker: Arc<Broker>,
     pub clock: Clock,
     pub limits: Limits,
+    pub admission: Admission,
     senders: Senders,
     // Keyed by numbers that this process hands out: the order is never looked at.
     connections: RwLock<HashMap<ConnectionId, UnboundedSender<Answer>>>,
@@ -67,6 +69,7 @@ impl Edge {
             broker,
             clock,
             limits,
+            admission: Admission::default(),
             senders,
             connections: RwLock::default(),
             next_connection: AtomicU64::new(1),

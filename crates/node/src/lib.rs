@@ -3,6 +3,7 @@
 //!
 //! Start at [`run`]; a connection's life is in `connection`, the mailboxes' threads in `threads`.
 
+mod admission;
 mod clock;
 mod connection;
 mod edge;

@@ -18,11 +18,11 @@ use milena_net::Limits;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::edge::{Edge, Life, Senders};
+use crate::listener::SocketOptions;
 use crate::peers::{self, Calls};
 use crate::{limits, listener, threads};
 
@@ -83,9 +83,10 @@ fn port(listener: &StdListener) -> u16 {
 }
 
 fn bind(config: &NodeConfig) -> Result<Vec<StdListener>, ServerError> {
+    let options = SocketOptions::of(config);
     let bind = |l: &milena_config::Listener| {
         let endpoint = &l.endpoint;
-        listener::bind(&endpoint.host, endpoint.port).map_err(|error| {
+        listener::bind(&endpoint.host, endpoint.port, options).map_err(|error| {
             let (host, port) = (&endpoint.host, endpoint.port);
             ServerError(format!(
                 "listener {} can't listen on {host}:{port}: {error}",
@@ -105,8 +106,9 @@ struct Node {
     /// The calls to other nodes, until their thread is started.
     calls: Option<UnboundedReceiver<Option<PeerCall>>>,
     again: Calls,
-    /// Whether clients are let in.
-    opened: watch::Sender<bool>,
+    socket_options: SocketOptions,
+    /// `controlled.shutdown.enable`.
+    asks_to_leave: bool,
 }
 
 fn limits(config: &NodeConfig) -> Limits {
@@ -182,7 +184,8 @@ impl Node {
             quorum,
             calls: Some(calls_made),
             again,
-            opened: watch::Sender::new(false),
+            socket_options: SocketOptions::of(config),
+            asks_to_leave: config.controlled_shutdown_enable(),
         }
     }
 
@@ -225,19 +228,10 @@ impl Node {
         listeners: Vec<StdListener>,
     ) -> Result<JoinHandle<()>, ServerError> {
         let mut controllers = Vec::new();
-        let opened = self.opened.subscribe();
         for (index, listener) in listeners.into_iter().enumerate() {
-            let accept = listener::accept(listener, index, self.edge.clone());
+            let accept = listener::accept(listener, index, self.socket_options, self.edge.clone());
             match self.edge.broker.listener_kind(index) {
-                ListenerKind::Broker => {
-                    let mut opened = opened.clone();
-                    drop(network.spawn(async move {
-                        // The sender is gone where the node stops before.
-                        if opened.wait_for(|opened| *opened).await.is_ok() {
-                            accept.await;
-                        }
-                    }));
-                }
+                ListenerKind::Broker => drop(network.spawn(accept)),
                 ListenerKind::Controller => controllers.push(accept),
             }
         }
@@ -262,7 +256,6 @@ impl Node {
                 }
                 life = self.life.recv() => match life {
                     Some(Life::Ready) => {
-                        self.opened.send_replace(true);
                         if let Some(ready) = ready.take() {
                             ready(&self.ready());
                         }
@@ -287,6 +280,9 @@ impl Node {
 
     /// Asks the controller to let this broker go; true where the node had to halt meanwhile.
     async fn leave(&mut self) -> bool {
+        if !self.asks_to_leave {
+            return false;
+        }
         self.edge.post(LifecycleEvent::Stop.into());
         let left = tokio::time::timeout(LEAVE_TIMEOUT, async {
             loop {

@@ -12,6 +12,7 @@ use milena_protocol::{
     VoteResponse,
 };
 
+use crate::batch::BATCH_BYTES_MAX;
 use crate::log::SnapshotId;
 use crate::voters::{Endpoint, ReplicaKey, Voter, VoterSet};
 
@@ -46,6 +47,10 @@ pub struct RaftConfig {
     pub request_timeout: Duration,
     /// `controller.quorum.retry.backoff.ms`.
     pub retry_backoff: Duration,
+    /// `controller.quorum.fetch.max.bytes`: asked for in one fetch.
+    pub fetch_bytes_max: i32,
+    /// `controller.quorum.fetch.snapshot.max.bytes`: asked for in one FetchSnapshot.
+    pub snapshot_bytes_max: i32,
 }
 
 impl RaftConfig {
@@ -65,6 +70,8 @@ impl RaftConfig {
             election_backoff_max: Duration::from_millis(1000),
             request_timeout: Duration::from_millis(2000),
             retry_backoff: Duration::from_millis(20),
+            fetch_bytes_max: BATCH_BYTES_MAX as i32,
+            snapshot_bytes_max: BATCH_BYTES_MAX as i32,
         }
     }
 

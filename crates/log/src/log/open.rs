@@ -299,7 +299,7 @@ impl Loader<'_> {
         }
         let start = self.hints.log_start;
         self.segments
-            .push(Arc::new(Segment::create(&self.env, start)?));
+            .push(Arc::new(Segment::create(&self.env, start, self.options)?));
         Ok(start)
     }
 

@@ -30,7 +30,7 @@ impl Log {
         let taken = self.snapshots.take(&env, &self.producers);
         self.guard(taken)?;
         self.settle_active()?;
-        let created = Segment::create(&env, base);
+        let created = Segment::create(&env, base, &self.options);
         let segment = Arc::new(self.guard(created)?);
         self.dir_version.change();
         let mut segments = Segments::clone(&self.shared.segments.load());

@@ -70,7 +70,7 @@ impl Log {
         self.delete_from_end(&gone, now)?;
         let cleared = self.snapshots.clear(&env);
         self.guard(cleared)?;
-        let created = Segment::create(&env, offset);
+        let created = Segment::create(&env, offset, &self.options);
         let segment = Arc::new(self.guard(created)?);
         self.dir_version.change();
         self.lower_ends(offset);

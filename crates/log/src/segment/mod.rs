@@ -19,6 +19,7 @@ use milena_disk::{Disk, File, OpenMode};
 
 use crate::error::Fault;
 use crate::names::{CLEANED, DELETED, FileKind};
+use crate::options::LogOptions;
 use handle::Handle;
 use offset_index::OffsetIndex;
 pub use offset_index::{OFFSET_ENTRY_BYTES, OffsetEntry, parse_offset_index};
@@ -56,6 +57,8 @@ pub(crate) struct Segment {
     base: Offset,
     /// A cleaner's output, whose files have the names of one.
     is_cleaned: AtomicBool,
+    /// The log file is longer than what was appended: zeros, until the segment is sealed (`preallocate`).
+    has_room: AtomicBool,
     /// The next offset relative to `base` in the upper half, the length of the log file in the lower: one word, so
     /// that readers see a pair that belongs together.
     end: AtomicU64,
@@ -78,6 +81,7 @@ impl Segment {
             env: Arc::clone(env),
             base,
             is_cleaned: AtomicBool::new(false),
+            has_room: AtomicBool::new(false),
             end: AtomicU64::new(0),
             log: Handle::default(),
             offsets: OffsetIndex::of_len(lens.offset_index.unwrap_or(0)),
@@ -91,8 +95,12 @@ impl Segment {
         segment
     }
 
-    /// Makes the files of an empty segment.
-    pub(crate) fn create(env: &Arc<Env>, base: Offset) -> io::Result<Segment> {
+    /// Makes the files of an empty segment; the log file gets its full size at once where `preallocate` says so.
+    pub(crate) fn create(
+        env: &Arc<Env>,
+        base: Offset,
+        options: &LogOptions,
+    ) -> io::Result<Segment> {
         let path = FileKind::TxnIndex.path(&env.dir, base);
         if env.disk.stat(&path)?.is_some() {
             env.disk.remove_file(&path)?;
@@ -109,7 +117,12 @@ impl Segment {
         let mut segment = Segment::of_files(env, base, FileLens::default(), base);
         empty(FileKind::OffsetIndex)?;
         empty(FileKind::TimeIndex)?;
-        segment.log = Handle::opened(empty(FileKind::Log)?);
+        let log = empty(FileKind::Log)?;
+        if options.preallocate {
+            log.set_len(options.segment_bytes.into())?;
+            segment.has_room.store(true, Ordering::Release);
+        }
+        segment.log = Handle::opened(log);
         Ok(segment)
     }
 

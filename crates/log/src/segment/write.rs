@@ -188,8 +188,12 @@ impl Segment {
         Ok(())
     }
 
-    /// Ends the segment's growth: the largest timestamp goes into the time index, and both indexes into their files.
+    /// Ends the segment's growth: the largest timestamp goes into the time index, both indexes into their files, and
+    /// room that was not used goes back.
     pub(crate) fn seal(&self) -> io::Result<()> {
+        if self.has_room.swap(false, Ordering::AcqRel) {
+            self.log_file()?.set_len(self.size().into())?;
+        }
         self.loaded_times()?.append_largest();
         self.write_indexes()
     }

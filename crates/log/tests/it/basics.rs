@@ -356,3 +356,46 @@ fn log_append_time_is_stamped() {
         .expect("a record");
     assert_eq!(found.timestamp, Timestamp(1_000));
 }
+
+#[test]
+fn a_preallocated_segment_is_full_of_zeros_until_it_is_closed() {
+    let home = Home::new(LogOptions {
+        preallocate: true,
+        ..small()
+    });
+    let lens = |home: &Home| {
+        let logs = home
+            .file_names()
+            .into_iter()
+            .filter(|name| name.ends_with(".log"));
+        logs.map(|name| home.bytes(&name).len()).collect::<Vec<_>>()
+    };
+    let mut log = home.open_new();
+    for _ in 0..5 {
+        let appended =
+            log.append_as_leader(batch(5, 1_000, 1), Epoch(0), AppendOrigin::Client, at(1));
+        appended.expect("it is appended");
+    }
+    let sizes = lens(&home);
+    assert_eq!(sizes.last(), Some(&(16 * 1024)));
+    assert!(sizes.len() == 2 && sizes[0] < 16 * 1024, "{sizes:?}");
+    // A crash leaves the zeros, and recovery cuts them; nothing that was appended is lost.
+    drop(log);
+    let (log, opened) = home.open_after_crash(Offset(0), Offset(0));
+    assert_eq!((log.log_end(), opened.recovered_segments), (Offset(25), 2));
+    let before = lens(&home);
+    log.close_cleanly(at(2)).expect("it closes");
+    assert_eq!(lens(&home), before);
+    assert!(before.iter().all(|len| *len < 16 * 1024), "{before:?}");
+    // A clean close cuts them too.
+    let mut log = home
+        .open(OpenHints {
+            recovery_point: Offset(25),
+            ..OpenHints::NEW
+        })
+        .0;
+    log.roll(at(3)).expect("it rolls");
+    assert_eq!(lens(&home).last(), Some(&(16 * 1024)));
+    log.close_cleanly(at(4)).expect("it closes");
+    assert_eq!(lens(&home).last(), Some(&0));
+}

@@ -11,6 +11,7 @@ mod configs;
 mod consumer_groups;
 mod fetching;
 mod history;
+mod keys;
 mod node;
 mod quotas;
 mod recovery;

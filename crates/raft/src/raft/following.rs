@@ -12,7 +12,6 @@ use milena_protocol::fetch_snapshot_response;
 use milena_records::check_replicated;
 
 use super::Raft;
-use crate::batch::BATCH_BYTES_MAX;
 use crate::log::{Fault, OffsetAndEpoch};
 use crate::message::{Effect, METADATA_TOPIC, Peer, RaftRequest};
 use crate::role::{Download, Follower, Role};
@@ -86,7 +85,7 @@ impl Raft {
                 ..Default::default()
             },
             max_wait_ms: FETCH_WAIT.as_millis() as i32,
-            max_bytes: BATCH_BYTES_MAX as i32,
+            max_bytes: self.config.fetch_bytes_max,
             topics: vec![fetch_request::FetchTopic {
                 topic_id: Uuid::METADATA_TOPIC,
                 partitions: vec![partition],
@@ -100,7 +99,7 @@ impl Raft {
         RaftRequest::FetchSnapshot(FetchSnapshotRequest {
             cluster_id: Some(self.config.cluster_id.clone().into()),
             replica_id: self.config.node.0,
-            max_bytes: BATCH_BYTES_MAX as i32,
+            max_bytes: self.config.snapshot_bytes_max,
             topics: vec![fetch_snapshot_request::TopicSnapshot {
                 name: METADATA_TOPIC.into(),
                 partitions: vec![fetch_snapshot_request::PartitionSnapshot {
