@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::ctx::Outbox;
+use crate::lifecycle::LifecycleEvent;
 
 /// One entry of `log.dirs`.
 pub struct Dir {
@@ -161,6 +162,7 @@ impl Dirs {
                 hosted.partition.go_offline();
             }
         }
+        out.post(LifecycleEvent::DirectoryFailed(dir.id));
         if !self.any_online() {
             let why = "every log directory has failed".to_owned();
             out.post(crate::mailbox::Post::Halt(why));

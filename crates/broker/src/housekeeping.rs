@@ -37,6 +37,8 @@ pub enum Chore {
         builder: Box<SnapshotBuilder>,
         image: Box<Image>,
     },
+    /// The logs that were there at the start are open.
+    LogsLoaded,
     Stop,
 }
 
@@ -70,8 +72,8 @@ impl Housekeeper {
     pub fn new(broker: Arc<Broker>, now: Now) -> Housekeeper {
         let s = broker.settings();
         let schedule = Schedule {
-            // As Kafka does it, the first look comes soon after the start.
-            retention: now.mono + s.retention_check_interval.min(s.initial_task_delay),
+            // From when there are logs to look at.
+            retention: Instant::NEVER,
             high_watermarks: now.mono + s.high_watermark_checkpoint_interval,
             recovery_points: now.mono + s.recovery_point_checkpoint_interval,
             log_starts: now.mono + s.log_start_checkpoint_interval,
@@ -287,6 +289,12 @@ impl Mailbox for Housekeeper {
                     Err(why) => warn!("a metadata snapshot was not written: {why}"),
                 }
                 out.post(QuorumEvent::SnapshotWritten(id, written.is_ok()));
+            }
+            Chore::LogsLoaded => {
+                // As Kafka does it, the first look comes soon after the start.
+                let s = self.broker.settings();
+                let delay = s.retention_check_interval.min(s.initial_task_delay);
+                self.schedule.retention = now.mono + delay;
             }
             Chore::Stop => self.stopped = true,
         }

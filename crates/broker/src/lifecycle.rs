@@ -41,6 +41,8 @@ pub enum LifecycleEvent {
     },
     /// Every log is open and every coordinator can be elected.
     LogsLoaded,
+    /// A log directory failed: its replicas here are lost until the next start (KIP-858).
+    DirectoryFailed(Uuid),
     /// Leave: hand over leadership, then stop.
     Stop,
     /// The node is stopping: nothing more is said.
@@ -89,6 +91,7 @@ pub struct Lifecycle {
     /// Clients are served.
     lets_in: bool,
     logs_loaded: bool,
+    failed_dirs: Vec<Uuid>,
     stopping: bool,
     in_flight: bool,
     /// Something changed while an answer was awaited: beat again at once.
@@ -120,6 +123,7 @@ impl Lifecycle {
             is_seen_unfenced: false,
             lets_in: false,
             logs_loaded: false,
+            failed_dirs: Vec::new(),
             stopping: false,
             in_flight: false,
             again: false,
@@ -145,11 +149,16 @@ impl Lifecycle {
             listeners: r.listeners.clone(),
             features: r.features.clone(),
             rack: r.rack.clone().map(Str::from),
-            log_dirs: r.log_dirs.clone(),
+            log_dirs: self.online_dirs(r),
             previous_broker_epoch: r.previous_broker_epoch,
             ..BrokerRegistrationRequest::default()
         };
         self.ask(out, request.into());
+    }
+
+    fn online_dirs(&self, registration: &Registration) -> Vec<Uuid> {
+        let dirs = registration.log_dirs.iter().copied();
+        dirs.filter(|id| !self.failed_dirs.contains(id)).collect()
     }
 
     fn beat(&mut self, now: Now, out: &mut Outbox) {
@@ -170,6 +179,7 @@ impl Lifecycle {
             current_metadata_offset: self.published.0,
             want_fence: !self.logs_loaded,
             want_shut_down: self.stopping,
+            offline_log_dirs: self.failed_dirs.clone(),
             ..BrokerHeartbeatRequest::default()
         };
         self.ask(out, request.into());
@@ -227,7 +237,7 @@ impl Lifecycle {
             (_, true, false) => LifeState::Running,
         };
         self.let_clients_in(out);
-        if self.again && self.state != LifeState::Running {
+        if self.again && (self.state != LifeState::Running || !self.failed_dirs.is_empty()) {
             self.beat(now, out);
         }
     }
@@ -334,6 +344,10 @@ impl Mailbox for Lifecycle {
                 if matches!(self.state, LifeState::CatchingUp | LifeState::Fenced) {
                     self.beat(now, out);
                 }
+            }
+            LifecycleEvent::DirectoryFailed(id) => {
+                self.failed_dirs.push(id);
+                self.beat(now, out);
             }
             LifecycleEvent::Ended => self.ended = true,
             LifecycleEvent::Stop => self.stop(now, out),

@@ -36,6 +36,8 @@ const ANSWER_BYTES_MAX: usize = 100 << 20;
 pub enum Lane {
     /// Votes, fetches and snapshots of the metadata log.
     Quorum,
+    /// Whether a silent broker is there.
+    Probe,
     /// Registrations and heartbeats to the active controller.
     Heartbeat,
     /// AlterPartition, AssignReplicasToDirs and AllocateProducerIds to the active controller.
@@ -48,8 +50,6 @@ pub enum Lane {
     Markers,
     /// AddPartitionsToTxn to transaction coordinators (KIP-890).
     Verification,
-    /// A controller looks whether a broker is there.
-    Probe,
 }
 
 impl Lane {
@@ -57,7 +57,7 @@ impl Lane {
     pub fn client_id(self, node: BrokerId) -> String {
         match self {
             Lane::Quorum => format!("raft-client-{node}"),
-            Lane::Heartbeat | Lane::Controller | Lane::Forwarding | Lane::Probe => node.to_string(),
+            Lane::Probe | Lane::Heartbeat | Lane::Controller | Lane::Forwarding => node.to_string(),
             Lane::Fetch(fetcher) => format!("broker-{node}-fetcher-{fetcher}"),
             Lane::Markers => format!("broker-{node}-txn-marker-sender"),
             Lane::Verification => format!("broker-{node}-add-partitions-to-txn"),
@@ -119,7 +119,6 @@ pub enum Asker {
     ToController,
     Followers,
     Transactions,
-    LostBrokers,
 }
 
 /// One request to another node.
@@ -230,7 +229,6 @@ impl PeerAnswer {
             Asker::Quorum => Post::Quorum(QuorumEvent::Answered(self)),
             Asker::ToController => Post::ToController(ToControllerEvent::Answered(self)),
             Asker::Followers => Post::Followers(FollowersEvent::Answered(self)),
-            Asker::LostBrokers => Post::Quorum(QuorumEvent::Probed(self)),
             Asker::Transactions => Post::Transactions(TxnEvent::Answered(self)),
         }
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use milena_base::{BrokerId, Epoch, Now, Offset, Prng, TopicIdPartition, TopicPartition, Uuid};
 use milena_config::TopicSettings;
 use milena_image::{
-    ConfigResource, Delta, Image, LeaderRecoveryState, Loader, Partition as Assigned, Provenance,
+    ConfigResource, Delta, Image, LeaderRecoveryState, Loader, Partition as Assigned,
+    PartitionDelta, Provenance,
 };
 use milena_log::LogOptions;
 use milena_log::names::DirectoryKind;
@@ -90,12 +91,7 @@ impl Publisher {
         self.broker.set_image(image.clone());
         self.tell_followers(delta, out);
         for change in delta.partitions() {
-            if change.topic.name.as_str() == topics::CONSUMER_OFFSETS {
-                self.tell_groups(change.partition, change.new.map(|p| &**p), out);
-            }
-            if change.topic.name.as_str() == topics::TRANSACTION_STATE {
-                self.tell_transactions(change.partition, change.new.map(|p| &**p), out);
-            }
+            self.tell_coordinator(&change, out);
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             self.broker.wake(id, out);
         }
@@ -114,6 +110,7 @@ impl Publisher {
         if !self.published_once {
             self.published_once = true;
             out.post(LifecycleEvent::LogsLoaded);
+            out.post(Chore::LogsLoaded);
         }
     }
 
@@ -141,9 +138,17 @@ impl Publisher {
                 None => return,
             },
         };
+        if self.broker.dirs.get(hosted.dir).is_offline() {
+            return; // lost until the next start
+        }
         let assignment = assignment(assigned);
         match assignment.leader == self.me() {
-            true => drop(hosted.partition.lead(&assignment, now)),
+            true => {
+                // In-sync replicas may have left: what waited for them has waited enough.
+                if hosted.partition.lead(&assignment, now) {
+                    self.broker.high_watermark_moved(id, &hosted, out);
+                }
+            }
             false => hosted.partition.follow(&assignment),
         }
     }
@@ -160,6 +165,9 @@ impl Publisher {
         let dirs = &self.broker.dirs;
         let wanted = assigned.directory(self.me().0).unwrap_or(Uuid::ZERO);
         let there = dirs.index_of(wanted).or_else(|| dirs.holding(name));
+        if there.is_some_and(|index| dirs.get(index).is_offline()) {
+            return None; // as it was when the directory failed
+        }
         let Some(index) = there.or_else(|| dirs.emptiest(&self.broker)) else {
             error!(partition = %name, "no log directory is online");
             return None;
@@ -293,7 +301,8 @@ impl Publisher {
             }
             let id = TopicIdPartition::new(change.topic_id, change.partition);
             let hosted = self.broker.hosted(id);
-            let here = change.new.filter(|p| hosted.is_some() && self.is_mine(p));
+            let alive = hosted.is_some_and(|h| !self.broker.dirs.get(h.dir).is_offline());
+            let here = change.new.filter(|p| alive && self.is_mine(p));
             let leader = here.filter(|p| p.has_leader() && p.leader != self.me().0);
             let leader = leader.map(|p| (BrokerId(p.leader), Epoch(p.leader_epoch)));
             all.push(Following { id, leader });
@@ -307,17 +316,38 @@ impl Publisher {
         }
     }
 
-    fn tell_groups(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
-        out.post(match assigned {
-            Some(p) if p.leader == self.me().0 => GroupsEvent::Elected {
-                shard,
-                epoch: Epoch(p.leader_epoch),
-            },
-            other => GroupsEvent::Resigned {
-                shard,
-                epoch: other.map(|p| Epoch(p.leader_epoch)),
-            },
-        });
+    /// Tells the coordinator whose log the partition is that it is elected, or is no more.
+    fn tell_coordinator(&self, change: &PartitionDelta<'_>, out: &mut Outbox) {
+        let shard = change.partition;
+        let groups = match change.topic.name.as_str() {
+            topics::CONSUMER_OFFSETS => true,
+            topics::TRANSACTION_STATE => false,
+            _ => return,
+        };
+        let epoch = change.new.map(|p| Epoch(p.leader_epoch));
+        let elected = change.new.filter(|p| p.leader == self.me().0);
+        if elected.is_none() || self.missed_a_leader(change) {
+            out.posts.push(match groups {
+                true => GroupsEvent::Resigned { shard, epoch }.into(),
+                false => TxnEvent::Resigned { shard, epoch }.into(),
+            });
+        }
+        if let Some(elected) = elected {
+            let epoch = Epoch(elected.leader_epoch);
+            out.posts.push(match groups {
+                true => GroupsEvent::Elected { shard, epoch }.into(),
+                false => TxnEvent::Elected { shard, epoch }.into(),
+            });
+        }
+    }
+
+    /// Led here before and now, but in between, maybe not: a snapshot tells of the last leader alone.
+    fn missed_a_leader(&self, change: &PartitionDelta<'_>) -> bool {
+        let led = |p: &&Arc<Assigned>| p.leader == self.me().0;
+        match (change.old.filter(led), change.new.filter(led)) {
+            (Some(old), Some(new)) => new.leader_epoch > old.leader_epoch + 1,
+            _ => false,
+        }
     }
 
     /// Assignments depend on which partitions there are, and in which racks.
@@ -333,19 +363,6 @@ impl Publisher {
                 created: delta.created_topics().next().is_some(),
             });
         }
-    }
-
-    fn tell_transactions(&self, shard: i32, assigned: Option<&Assigned>, out: &mut Outbox) {
-        out.post(match assigned {
-            Some(p) if p.leader == self.me().0 => TxnEvent::Elected {
-                shard,
-                epoch: Epoch(p.leader_epoch),
-            },
-            other => TxnEvent::Resigned {
-                shard,
-                epoch: other.map(|p| Epoch(p.leader_epoch)),
-            },
-        });
     }
 
     /// Renames directories of partitions that the metadata does not place here.

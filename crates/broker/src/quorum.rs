@@ -21,12 +21,12 @@ use tracing::{error, info, warn};
 
 use crate::ask::{Ask, Wanted, deliver};
 use crate::broker::Broker;
-use crate::ctx::{ConnectionId, Outbox, ReplyTo};
+use crate::ctx::{Outbox, ReplyTo};
 use crate::housekeeping::Chore;
-use crate::lost_brokers::LostBrokers;
 use crate::mailbox::{Mailbox, Post};
 use crate::metadata_log::write_quorum_state;
 use crate::peers::PeerAnswer;
+use crate::probes::{Probed, Probes};
 use crate::publisher::MetadataEvent;
 use crate::raft_calls::RaftCalls;
 use crate::to_controller::{ActiveController, ToControllerEvent};
@@ -47,10 +47,6 @@ pub enum QuorumEvent {
     Ask(Box<Ask>),
     /// What became of a request to another voter.
     Answered(PeerAnswer),
-    /// What became of a look at a broker.
-    Probed(PeerAnswer),
-    /// A connection to a controller's listener of this node ended.
-    Closed(ConnectionId),
     /// The publisher's view at an offset, for a snapshot.
     SnapshotImage(Box<Image>),
     /// Whether the snapshot is complete on the disk.
@@ -80,6 +76,7 @@ pub struct Quorum {
     next_token: u64,
     /// Requests under way to other voters.
     calls: RaftCalls,
+    probes: Probes,
     /// Directory of `__cluster_metadata-0`.
     dir: PathBuf,
     snapshots: SnapshotPolicy,
@@ -88,8 +85,6 @@ pub struct Quorum {
     flush_wanted: bool,
     events_since_flush: u32,
     caught_up: bool,
-    /// On a controller: brokers that died before their session is over.
-    lost: Option<LostBrokers>,
     /// What was told already of other nodes.
     noticed: BTreeSet<String>,
     /// When a stop no longer waits for the others.
@@ -124,6 +119,7 @@ impl Quorum {
             asked: BTreeMap::new(),
             next_token: 0,
             calls: RaftCalls::default(),
+            probes: Probes::default(),
             dir: parts.dir,
             snapshots: parts.snapshots,
             retention: parts.retention,
@@ -131,7 +127,6 @@ impl Quorum {
             flush_wanted: false,
             events_since_flush: 0,
             caught_up: false,
-            lost: parts.is_controller.then(LostBrokers::default),
             noticed: BTreeSet::new(),
             stop_at: None,
             finished: false,
@@ -381,9 +376,6 @@ impl Quorum {
             .controller
             .on_elected(epoch.0, image, in_transaction, next, now);
         self.append(decision, None, now, out)?;
-        if let Some(lost) = &mut self.lost {
-            lost.suspect_all(&self.broker, now, out);
-        }
         out.post(ToControllerEvent::Active(Some(ActiveController {
             node: self.broker.node(),
             host: String::new(),
@@ -399,17 +391,6 @@ impl Quorum {
                 Ok(())
             }
             Wanted::Controller(request, context) => {
-                if let (ControllerRequest::BrokerHeartbeat(beat), Some(to), Some(lost)) =
-                    (&**request, ask.reply_to(), &mut self.lost)
-                {
-                    lost.heard(to.connection, beat);
-                }
-                if let ControllerRequest::BrokerRegistration(request) = &**request
-                    && let Some(lost) = &self.lost
-                    && let Some((epoch, at)) = lost.silent(request.broker_id)
-                {
-                    self.controller.broker_started_again(request, epoch, at);
-                }
                 if let ControllerRequest::UpdateFeatures(_) = &**request {
                     let why = self.raft.dynamic_voters().err();
                     self.controller.set_static_because(why);
@@ -579,14 +560,10 @@ impl Quorum {
         match event {
             QuorumEvent::Ask(ask) => self.ask(ask, now, out)?,
             QuorumEvent::Answered(answer) => {
-                if let Some(event) = self.calls.answered(answer) {
+                if let Some(probed) = self.probes.answered(&answer) {
+                    self.probed(&probed, now);
+                } else if let Some(event) = self.calls.answered(answer) {
                     self.raft.step(event, now, &mut effects)?;
-                }
-            }
-            QuorumEvent::Probed(answer) => self.probed(&answer, now, out)?,
-            QuorumEvent::Closed(connection) => {
-                if let Some(lost) = &mut self.lost {
-                    lost.closed(connection, now, out);
                 }
             }
             QuorumEvent::SnapshotImage(image) => self.begin_snapshot(*image, now, out),
@@ -605,34 +582,34 @@ impl Quorum {
         self.carry_out(effects, now, out)
     }
 
-    /// A broker that has died is fenced as when its session is over.
-    fn probed(&mut self, answer: &PeerAnswer, now: Now, out: &mut Outbox) -> Result<(), Fault> {
-        let lost = self.lost.as_mut();
-        let died = lost.and_then(|lost| lost.probed(answer, now, out));
-        let Some(((broker, epoch), lost_at)) = died.filter(|_| self.active.is_some()) else {
-            return Ok(());
-        };
-        let decision = self.controller.broker_died(broker, epoch, lost_at);
-        if !decision.records.is_empty() {
+    /// A silent broker was looked for.
+    fn probed(&mut self, probed: &Probed, now: Now) {
+        let broker = probed.broker;
+        if probed.gone && self.active.is_some() && self.controller.presume_gone(broker, now) {
             info!(
                 broker,
-                "fenced: its connection is gone and its listener refuses"
+                "nobody listens where this broker did: its session ends"
             );
         }
-        self.append(decision, None, now, out)
+    }
+
+    fn probe_silent(&mut self, now: Now, out: &mut Outbox) {
+        let me = self.broker.node().0;
+        let silent = self.controller.silent_brokers(now).into_iter();
+        self.probes.send(silent.filter(|id| *id != me), now, out);
     }
 
     fn time(&mut self, now: Now, out: &mut Outbox) -> Result<(), Fault> {
         let mut effects = Vec::new();
         self.raft.step(Event::Tick, now, &mut effects)?;
         self.carry_out(effects, now, out)?;
-        if let Some(lost) = &mut self.lost {
-            lost.sweep(&self.broker, now, out);
-        }
         while self.active.is_some()
             && let Some(decision) = self.controller.tick(now)
         {
             self.append(decision, None, now, out)?;
+        }
+        if self.active.is_some() {
+            self.probe_silent(now, out);
         }
         if self.stop_at.is_some_and(|at| at <= now.mono) {
             self.finished = true;
@@ -684,9 +661,7 @@ impl Mailbox for Quorum {
             None => Instant::NEVER,
         };
         let stop = self.stop_at.unwrap_or(Instant::NEVER);
-        let sweep = self.lost.as_ref().map(LostBrokers::next_sweep);
-        let sweep = sweep.unwrap_or(Instant::NEVER);
-        self.raft.deadline().min(controller).min(stop).min(sweep)
+        self.raft.deadline().min(controller).min(stop)
     }
 
     fn is_finished(&self) -> bool {

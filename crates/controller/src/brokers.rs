@@ -313,41 +313,6 @@ impl Controller {
         Some(records)
     }
 
-    /// A process registers under the listeners of one whose connection was lost at `lost_at`: that one is gone, or it could not
-    /// listen there. Its session ends now, unless it was heard of since.
-    pub fn broker_started_again(
-        &mut self,
-        request: &BrokerRegistrationRequest,
-        epoch: i64,
-        lost_at: Instant,
-    ) {
-        let Some(known) = self.state.broker(request.broker_id) else {
-            return;
-        };
-        let same_place = !request.listeners.is_empty()
-            && request.listeners.iter().all(|listener| {
-                let before = known.listeners.get(listener.name.as_str());
-                before.is_some_and(|e| e.host == listener.host && e.port == listener.port)
-            });
-        if same_place && known.epoch == epoch {
-            self.heartbeats
-                .end_session(request.broker_id, epoch, lost_at);
-        }
-    }
-
-    /// Fences a broker that has died, before its session is over. Nothing where that registration is gone or fenced, or was
-    /// heard of since its connection was lost.
-    pub fn broker_died(&mut self, broker: i32, epoch: i64, lost_at: Instant) -> Decision {
-        let mut records = Records::default();
-        let known = self.state.broker(broker);
-        let alive = known.is_some_and(|b| b.epoch == epoch && !b.fenced);
-        if alive && self.heartbeats.end_session(broker, epoch, lost_at) {
-            self.fence_broker(broker, epoch, &mut records);
-            self.heartbeats.fence(broker);
-        }
-        Decision::records(records)
-    }
-
     pub(crate) fn unregister_broker(
         &self,
         request: &UnregisterBrokerRequest,

@@ -2,7 +2,7 @@
 //!
 //! Never recorded and not part of replay: a new active controller starts with every unfenced broker heard of just now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use milena_base::Instant;
@@ -55,7 +55,12 @@ pub(crate) struct Heartbeats {
     brokers: BTreeMap<i32, Heard>,
     /// By broker id and epoch: a session belongs to one registration.
     contacts: BTreeMap<(i32, i64), Instant>,
+    /// Sessions of processes that are known to be gone: they end before their time.
+    gone: BTreeSet<(i32, i64)>,
 }
+
+/// A broker that has not been heard of for this part of its session is silent.
+const SILENT_PART: u32 = 3;
 
 impl Heartbeats {
     pub fn new(session_timeout: Duration, image: &Image, now: Instant) -> Heartbeats {
@@ -63,6 +68,7 @@ impl Heartbeats {
             session_timeout,
             brokers: BTreeMap::new(),
             contacts: BTreeMap::new(),
+            gone: BTreeSet::new(),
         };
         for broker in image.cluster.brokers.values() {
             heartbeats.register(broker.id, broker.fenced);
@@ -75,21 +81,32 @@ impl Heartbeats {
 
     pub fn contact(&mut self, broker: i32, epoch: i64, now: Instant) {
         self.contacts.insert((broker, epoch), now);
+        self.gone.remove(&(broker, epoch));
+    }
+
+    fn is_silent(&self, contact: Instant, now: Instant) -> bool {
+        now > contact + self.session_timeout / SILENT_PART
+    }
+
+    /// Unfenced brokers that have not been heard of for longer than their heartbeats' interval should be.
+    pub fn silent(&self, now: Instant) -> impl Iterator<Item = i32> + '_ {
+        let silent = move |(_, at): &(&(i32, i64), &Instant)| self.is_silent(**at, now);
+        self.contacts.iter().filter(silent).map(|((id, _), _)| *id)
+    }
+
+    /// Ends the sessions of a broker that is silent still. Whether there was one.
+    pub fn presume_gone(&mut self, broker: i32, now: Instant) -> bool {
+        let of_broker = self.contacts.range((broker, i64::MIN)..=(broker, i64::MAX));
+        let silent = of_broker.filter(|(_, at)| self.is_silent(**at, now));
+        let silent: Vec<_> = silent.map(|(key, _)| *key).collect();
+        self.gone.extend(&silent);
+        !silent.is_empty()
     }
 
     pub fn has_session(&self, broker: i32, epoch: i64, now: Instant) -> bool {
         let contact = self.contacts.get(&(broker, epoch));
-        contact.is_some_and(|at| !self.is_expired(*at, now))
-    }
-
-    /// Ends a session early, unless something was heard after `lost_at`. Whether it did.
-    pub fn end_session(&mut self, broker: i32, epoch: i64, lost_at: Instant) -> bool {
-        let key = (broker, epoch);
-        let quiet = self.contacts.get(&key).is_some_and(|at| *at <= lost_at);
-        if quiet {
-            self.contacts.remove(&key);
-        }
-        quiet
+        let gone = self.gone.contains(&(broker, epoch));
+        contact.is_some_and(|at| !gone && !self.is_expired(*at, now))
     }
 
     fn is_expired(&self, contact: Instant, now: Instant) -> bool {
@@ -101,9 +118,10 @@ impl Heartbeats {
         let expired = self
             .contacts
             .iter()
-            .find(|(_, at)| self.is_expired(**at, now));
+            .find(|(key, at)| self.gone.contains(*key) || self.is_expired(**at, now));
         let key = *expired?.0;
         self.contacts.remove(&key);
+        self.gone.remove(&key);
         Some(key)
     }
 
@@ -240,17 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_early_where_nothing_was_heard_since() {
-        let mut heartbeats = heartbeats(&[1]);
-        let at = Instant::from_millis;
-        heartbeats.contact(1, 7, at(1000));
-        assert!(!heartbeats.end_session(1, 7, at(999)), "heard since");
-        assert!(!heartbeats.end_session(1, 6, at(1000)), "another session");
-        assert!(heartbeats.end_session(1, 7, at(1000)));
-        assert!(!heartbeats.has_session(1, 7, at(1000)));
-    }
-
-    #[test]
     fn a_session_ends_after_its_timeout_and_once() {
         let mut heartbeats = heartbeats(&[1]);
         heartbeats.contact(1, 7, Instant::from_millis(1000));
@@ -259,5 +266,24 @@ mod tests {
         assert_eq!(heartbeats.take_expired(at), None);
         assert_eq!(heartbeats.take_expired(late), Some((1, 7)));
         assert_eq!(heartbeats.take_expired(late), None);
+    }
+
+    #[test]
+    fn the_session_of_a_silent_broker_ends_where_its_process_is_gone() {
+        let mut heartbeats = heartbeats(&[1, 2]);
+        heartbeats.contact(1, 7, Instant::from_millis(1000));
+        heartbeats.contact(2, 8, Instant::from_millis(3000));
+        let (early, at) = (Instant::from_millis(4000), Instant::from_millis(4001));
+        assert!(!heartbeats.presume_gone(1, early) && heartbeats.silent(early).next().is_none());
+        assert!(heartbeats.silent(at).eq([1]));
+        assert!(heartbeats.presume_gone(1, at) && !heartbeats.presume_gone(2, at));
+        // A heartbeat that comes before the fencing speaks against it.
+        heartbeats.contact(1, 7, at);
+        assert_eq!(heartbeats.take_expired(at), None);
+        let later = Instant::from_millis(8000);
+        assert!(heartbeats.presume_gone(1, later));
+        assert!(!heartbeats.has_session(1, 7, later));
+        assert_eq!(heartbeats.take_expired(later), Some((1, 7)));
+        assert_eq!(heartbeats.take_expired(later), None);
     }
 }

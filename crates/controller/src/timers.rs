@@ -54,6 +54,15 @@ impl Timers {
         Timers(intervals.into_iter().filter_map(task).collect())
     }
 
+    /// Stale brokers are looked for at once.
+    pub fn hasten_fencing(&mut self, now: Instant) {
+        for (task, _, due) in &mut self.0 {
+            if *task == Task::FenceStaleBroker {
+                *due = now;
+            }
+        }
+    }
+
     pub fn next_deadline(&self) -> Instant {
         let due = self.0.iter().map(|(_, _, due)| *due);
         due.min().unwrap_or(Instant::NEVER)
@@ -61,6 +70,22 @@ impl Timers {
 }
 
 impl Controller {
+    /// Brokers that were not heard of for a third of their session. Whoever knows that the process of one is gone says
+    /// so ([`Controller::presume_gone`]).
+    pub fn silent_brokers(&self, now: Now) -> Vec<i32> {
+        self.heartbeats.silent(now.mono).collect()
+    }
+
+    /// Nobody listens where this broker did: its session ends now, if it is silent still. It is fenced as it would be when
+    /// the session's time is up; a broker that lives on registers anew. Whether there was a session to end.
+    pub fn presume_gone(&mut self, broker: i32, now: Now) -> bool {
+        let ended = self.heartbeats.presume_gone(broker, now.mono);
+        if ended {
+            self.timers.hasten_fencing(now.mono);
+        }
+        ended
+    }
+
     /// Runs the tasks that are due until one of them decides something. To be called again until it says `None`.
     pub fn tick(&mut self, now: Now) -> Option<Decision> {
         let now = now.mono;

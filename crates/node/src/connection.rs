@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_broker::{ConnectionId, Ctx, ListenerKind, Outbox, Post, QuorumEvent, Reply, ReplyTo};
+use milena_broker::{ConnectionId, Ctx, Outbox, Reply, ReplyTo};
 use milena_net::{Connection, Frame, Incoming};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -105,11 +105,6 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.edge.deliver(&mut self.outbox);
         self.edge.close(self.peer.id);
-        // A broker's connection that ends tells its controller something.
-        if self.edge.broker.listener_kind(self.peer.listener) == ListenerKind::Controller {
-            self.edge
-                .post(Post::Quorum(QuorumEvent::Closed(self.peer.id)));
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod arrows;
 mod bench;
 mod compat;
+mod faults;
 mod files;
 mod history;
 mod interop;
@@ -38,6 +39,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         bench::run,
     ),
     (
+        "faults",
+        "[--seed N] [--faults N] [--records N]  three nodes killed, stopped, paused and cut off at random under writers and a reader",
+        faults::run,
+    ),
+    (
         "sim",
         "--seed N | --seeds A..B [--twice K] [--shrink]  whole nodes in one thread, under seeded faults",
         sim::run,
@@ -46,6 +52,11 @@ const TASKS: &[(&str, &str, Task)] = &[
         "interop",
         "[PART…]  compare with Apache Kafka itself, all parts or the named ones",
         interop::run,
+    ),
+    (
+        "replace",
+        "[--kafka RELEASE] [--rate N] [--between N]  interop's part `cluster` as large as wanted: N records a second, N between replacements",
+        interop::replace::command,
     ),
     (
         "history",

@@ -240,18 +240,64 @@ impl Consumer {
         }
     }
 
-    /// Commits and waits for the answer; a failure is told and not tried again.
-    /// Commits what was handed out, and says whether all of it is.
+    /// Commits what was handed out, and waits until all of it is. Where the coordinator has moved it is looked for, as
+    /// long as the session can bear that no heartbeat goes out.
     pub async fn commit(&mut self) -> Result<(), Error> {
-        self.commit_now().await?;
-        match self.uncommitted().is_empty() {
-            true => Ok(()),
-            false => Err(Error::NotKnown(
-                "the offsets were not committed: the group is being rebalanced, or its coordinator has moved".into(),
-            )),
+        let bearable = self.config.session_timeout / 2;
+        let deadline = Instant::now() + self.client.config().api_timeout.min(bearable);
+        for tries in 0.. {
+            match self.commit_now().await {
+                Err(error) if !error.is_retriable() => return Err(error),
+                Err(error) => self.lose_coordinator(&error),
+                Ok(()) if self.uncommitted().is_empty() => return Ok(()),
+                Ok(()) => {}
+            }
+            let pause = self.client.config().backoff(tries);
+            let pause = self.client.jittered(pause);
+            if !self.has_lost_coordinator() || Instant::now() + pause >= deadline {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            self.look_for_coordinator().await?;
+        }
+        Err(Error::NotKnown(
+            "the offsets were not committed: the group is being rebalanced, or its coordinator has moved".into(),
+        ))
+    }
+
+    fn lose_coordinator(&mut self, error: &Error) {
+        self.client.tell(error);
+        if let Some(group) = &mut self.group {
+            group.coordinator = None;
         }
     }
 
+    fn has_lost_coordinator(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.coordinator.is_none())
+    }
+
+    /// One try to find the coordinator of a group that we are still in.
+    async fn look_for_coordinator(&mut self) -> Result<(), Error> {
+        let Some(group) = &self.group else {
+            return Ok(());
+        };
+        let id = group.id.clone();
+        match self.client.coordinator_once(&id).await {
+            Ok(node) => {
+                let group = self.group.as_mut();
+                group.expect("it was just there").coordinator = Some(node.id);
+                Ok(())
+            }
+            Err(error) if error.is_retriable() => {
+                self.client.tell(&error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Commits and waits for the answer; a refusal is told and not tried again.
     pub(super) async fn commit_now(&mut self) -> Result<(), Error> {
         let offsets = self.uncommitted();
         let coordinator = self.group.as_ref().and_then(|group| group.coordinator);
@@ -275,7 +321,7 @@ impl Consumer {
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => {
-                self.client.tell(&error);
+                self.lose_coordinator(&error);
                 return Ok(());
             }
         };
@@ -288,6 +334,7 @@ impl Consumer {
                             position.committed = offsets.get(&place).copied();
                         }
                     }
+                    Err(error) if error.is_retriable() => self.lose_coordinator(&error),
                     Err(error) => self.client.tell(&error),
                 }
             }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod consumer;
 mod foreign;
+mod large;
 mod mixed;
 mod model;
 mod print;

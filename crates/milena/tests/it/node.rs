@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +39,10 @@ log.retention.ms=-1
 pub struct Home {
     dir: TempDir,
     pub properties: Properties,
+    /// The network namespace that it runs in, but for the machine's own.
+    pub namespace: Option<String>,
+    /// How often.
+    formatted: AtomicU64,
 }
 
 impl Home {
@@ -54,7 +59,12 @@ impl Home {
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("a data directory");
         properties.set("log.dirs", data.display().to_string());
-        Home { dir, properties }
+        Home {
+            dir,
+            properties,
+            namespace: None,
+            formatted: AtomicU64::new(0),
+        }
     }
 
     pub fn with(mut self, key: &str, value: &str) -> Home {
@@ -87,8 +97,9 @@ impl Home {
         let mut request = FormatRequest::new(&config, cluster_id);
         request.initial_controllers = controllers;
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        // A directory's id is its own.
-        let mut prng = Prng::new(config.node_id().0 as u64);
+        // A directory's id is its own, also that of a second one of the same node.
+        let nth = self.formatted.fetch_add(1, Ordering::Relaxed);
+        let mut prng = Prng::new(config.node_id().0 as u64 + 1000 * nth);
         format(&disk, &request, &mut prng, Timestamp(1_700_000_000_000)).expect("it is formatted");
     }
 
@@ -104,7 +115,14 @@ impl Home {
             .append(true)
             .open(self.dir.path().join("stderr"))
             .expect("a file for the log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_milena"));
+        let mut command = match &self.namespace {
+            None => Command::new(env!("CARGO_BIN_EXE_milena")),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_milena")]);
+                command
+            }
+        };
         command
             .arg("kafka-server-start")
             .arg(&file)

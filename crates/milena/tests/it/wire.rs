@@ -1,7 +1,7 @@
 //! A client on a raw socket, and the few requests that most tests need.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub enum Outcome {
 pub struct Wire {
     stream: TcpStream,
     correlation_id: i32,
+    /// How long `try_call` waits.
+    patience: Duration,
 }
 
 impl Wire {
@@ -42,7 +44,8 @@ impl Wire {
 
     /// `None` where nobody listens.
     pub fn try_connect(address: &str) -> Option<Wire> {
-        let stream = TcpStream::connect(address).ok()?;
+        let address: SocketAddr = address.parse().ok()?;
+        let stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
         stream.set_nodelay(true).expect("an option");
         stream
             .set_read_timeout(Some(ANSWER_WITHIN))
@@ -53,7 +56,14 @@ impl Wire {
         Some(Wire {
             stream,
             correlation_id: 0,
+            patience: ANSWER_WITHIN,
         })
+    }
+
+    /// For processes that may stand still: `try_call` waits no longer.
+    pub fn within(mut self, patience: Duration) -> Wire {
+        self.patience = patience;
+        self
     }
 
     /// `None` where the connection ended instead of an answer.
@@ -63,7 +73,7 @@ impl Wire {
         let bytes = call::encode(request, version, self.correlation_id, client);
         let bytes = bytes.expect("a request that can be sent");
         self.stream.write_all(&bytes).ok()?;
-        match self.outcome(ANSWER_WITHIN) {
+        match self.outcome(self.patience) {
             Outcome::Answered(frame) => call::decode::<R>(frame, version).ok(),
             Outcome::Closed | Outcome::Nothing => None,
         }

@@ -12,6 +12,7 @@ mod kcat;
 mod logs;
 mod place;
 mod quorum;
+pub mod replace;
 mod server;
 mod storage;
 mod tool_host;
@@ -56,6 +57,11 @@ const PARTS: &[(&str, &str, Part)] = &[
         "quorum",
         "one quorum of Milena and Apache Kafka: each follows and leads the other, brokers of each under the other",
         quorum::run,
+    ),
+    (
+        "cluster",
+        "three Apache Kafka nodes under work are replaced by Milena one at a time, and back",
+        replace::run,
     ),
     (
         "tools",

@@ -167,20 +167,25 @@ impl Drop for Server {
 
 /// What starts a node on a properties file.
 pub fn command(maker: Maker, properties: &Path) -> Result<Command, String> {
+    command_of(java::KAFKA, maker, properties)
+}
+
+/// The same with a release of Apache Kafka of one's own choice.
+pub fn command_of(release: &str, maker: Maker, properties: &Path) -> Result<Command, String> {
     let mut command = match maker {
         Maker::Milena => {
             let mut command = Command::new(milena()?);
             command.arg("kafka-server-start");
             command
         }
-        Maker::Kafka => kafka()?,
+        Maker::Kafka => kafka(release)?,
     };
     command.arg(properties);
     Ok(command)
 }
 
-fn kafka() -> Result<Command, String> {
-    let jars = java::classpath(java::KAFKA)?;
+fn kafka(release: &str) -> Result<Command, String> {
+    let jars = java::classpath(release)?;
     let cache = Path::new(&jars).ancestors().nth(2).map(Path::to_owned);
     let logging = cache.unwrap_or_default().join("log4j2.properties");
     let mut command = Command::new("java");

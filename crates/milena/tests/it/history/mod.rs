@@ -127,7 +127,8 @@ fn judge(report: &Report, ops: &[Op], protocol: &str, seed: u64) {
         std::fs::write(&path, lines.collect::<String>()).expect("it is written");
         panic!("anomalies; the ops are in {path}");
     }
-    assert!(report.ok > 100 && report.failed > 2 && report.polled > 200);
+    // Some of each: with fewer transactions begun, fewer are aborted.
+    assert!(report.ok > 100 && report.failed > 3 && report.polled > 200);
 }
 
 fn run(seed: u64, versions: (i16, i16), faults: u64, count: u64) -> (Vec<Op>, Faults) {

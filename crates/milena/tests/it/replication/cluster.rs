@@ -2,40 +2,74 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use milena_base::Uuid;
 use milena_broker::format::InitialControllers;
 use milena_protocol::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use milena_protocol::describe_quorum_request::{PartitionData, TopicData};
 use milena_protocol::metadata_request::MetadataRequestTopic;
 use milena_protocol::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
 use milena_protocol::{
-    CreateTopicsRequest, InitProducerIdRequest, InitProducerIdResponse, MetadataRequest, Request,
-    Str,
+    CreateTopicsRequest, DescribeQuorumRequest, InitProducerIdRequest, InitProducerIdResponse,
+    MetadataRequest, MetadataResponse, Request, Str,
 };
 
 use crate::cluster::{free_ports, home, static_voters, until};
 use crate::node::{Home, Node};
 use crate::wire::Wire;
 
+use super::network::Network;
+
+/// How long a client waits for a node that may stand still.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Partitions in their order, and the addresses of nodes.
+pub type View = (Vec<MetadataResponsePartition>, BTreeMap<i32, String>);
+
 /// Three nodes, each broker and controller; clients find it by whoever runs.
 pub struct Cluster {
     pub homes: Vec<Home>,
     nodes: Vec<Option<Node>>,
+    pub network: Network,
     addresses: Arc<Mutex<Vec<Option<String>>>>,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// Six nodes at a time are enough for a small machine; for the most part they wait.
+static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+static NEXT_TURN: AtomicUsize = AtomicUsize::new(0);
 
 impl Cluster {
     pub fn start() -> Cluster {
-        Cluster::start_with(&[])
+        Cluster::start_in(Network::Loopback)
     }
 
     /// With these keys beside those that every such cluster has.
     pub fn start_with(more: &[(&str, &str)]) -> Cluster {
+        Cluster::start_each(Network::Loopback, |home| {
+            let set = |home: Home, (key, value): &(&str, &str)| home.with(key, value);
+            more.iter().fold(home, set)
+        })
+    }
+
+    pub fn start_in(network: Network) -> Cluster {
+        Cluster::start_each(network, |home| home)
+    }
+
+    /// With more of its own for each node.
+    pub fn start_each(network: Network, more: impl Fn(Home) -> Home) -> Cluster {
+        let turn = NEXT_TURN.fetch_add(1, Ordering::Relaxed) % TURNS.len();
+        let turn = TURNS[turn].lock().unwrap_or_else(PoisonError::into_inner);
         let ports = free_ports(3);
-        let voters = static_voters(&ports);
+        let voters = match &network {
+            Network::Loopback => static_voters(&ports),
+            Network::Spaces(spaces) => spaces.voters(),
+        };
         let homes = (1..=3).map(|id| {
             let home = home(id, "broker,controller", &ports)
                 .with("controller.quorum.voters", &voters)
@@ -43,10 +77,12 @@ impl Cluster {
                 .with("broker.session.timeout.ms", "3000")
                 .with("broker.heartbeat.interval.ms", "500")
                 .with("replica.lag.time.max.ms", "5000");
-            let home = more
-                .iter()
-                .fold(home, |home, (key, value)| home.with(key, value));
-            home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
+            let home = match &network {
+                Network::Loopback => home,
+                Network::Spaces(spaces) => spaces.place(home, id),
+            };
+            let home = more(home);
+            format(&home);
             home
         });
         let homes: Vec<Home> = homes.collect();
@@ -57,7 +93,9 @@ impl Cluster {
         Cluster {
             homes,
             nodes: nodes.into_iter().map(Some).collect(),
+            network,
             addresses,
+            _turn: turn,
         }
     }
 
@@ -76,11 +114,26 @@ impl Cluster {
         self.nodes[at].take().expect("it runs")
     }
 
+    /// SIGTERM, and the end of the process.
+    pub fn stop(&mut self, id: i32) {
+        let at = id as usize - 1;
+        self.addresses.lock().unwrap()[at] = None;
+        self.nodes[at].take().expect("it runs").stop();
+    }
+
     pub fn restart(&mut self, id: i32) {
         let at = id as usize - 1;
         let node = self.homes[at].start();
         self.addresses.lock().unwrap()[at] = Some(node.address.clone());
         self.nodes[at] = Some(node);
+    }
+
+    /// The node's directory is a new one, with an id of its own.
+    pub fn lose_disk(&self, id: i32) {
+        let home = &self.homes[id as usize - 1];
+        std::fs::remove_dir_all(home.data()).expect("it is removed");
+        std::fs::create_dir(home.data()).expect("it is made");
+        format(home);
     }
 
     pub fn client(&self) -> Client {
@@ -108,6 +161,10 @@ impl Cluster {
     }
 }
 
+fn format(home: &Home) {
+    home.format_with(&Uuid([7; 16]).to_string(), InitialControllers::Unspecified);
+}
+
 /// Knows addresses, and asks whoever answers.
 #[derive(Clone)]
 pub struct Client(Arc<Mutex<Vec<Option<String>>>>);
@@ -123,15 +180,21 @@ impl Client {
         known.iter().find_map(|address| Wire::try_connect(address))
     }
 
-    pub fn ask<R: Request>(&self, request: &R, version: i16) -> Option<R::Response> {
-        self.any()?.try_call(request, version)
+    fn answers<R: Request>(&self, request: &R, version: i16) -> impl Iterator<Item = R::Response> {
+        let known: Vec<String> = self.0.lock().unwrap().iter().flatten().cloned().collect();
+        known.into_iter().filter_map(move |address| {
+            let wire = Wire::try_connect(&address)?;
+            wire.within(CLIENT_PATIENCE).try_call(request, version)
+        })
     }
 
-    /// The topic's partitions, and where the nodes are.
-    pub fn topic(
-        &self,
-        name: &str,
-    ) -> Option<(Vec<MetadataResponsePartition>, BTreeMap<i32, String>)> {
+    /// The first answer that comes in time.
+    pub fn ask<R: Request>(&self, request: &R, version: i16) -> Option<R::Response> {
+        self.answers(request, version).next()
+    }
+
+    /// The topic as each node sees it that answers; `None` where one does not know it.
+    fn views(&self, name: &str) -> Vec<Option<View>> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
                 name: Some(Str::copy(name)),
@@ -139,13 +202,25 @@ impl Client {
             }]),
             ..MetadataRequest::default()
         };
-        let mut answer = self.ask(&request, 12)?;
-        let at = |b: &MetadataResponseBroker| (b.node_id, format!("{}:{}", b.host, b.port));
-        let nodes = answer.brokers.iter().map(at).collect();
-        let topic = answer.topics.pop().filter(|t| t.error_code == 0)?;
-        let mut partitions = topic.partitions;
-        partitions.sort_by_key(|p| p.partition_index);
-        Some((partitions, nodes))
+        let view = |mut answer: MetadataResponse| {
+            let at = |b: &MetadataResponseBroker| (b.node_id, format!("{}:{}", b.host, b.port));
+            let nodes = answer.brokers.iter().map(at).collect();
+            let topic = answer.topics.pop().filter(|t| t.error_code == 0)?;
+            let mut partitions = topic.partitions;
+            partitions.sort_by_key(|p| p.partition_index);
+            Some((partitions, nodes))
+        };
+        self.answers(&request, 12).map(view).collect()
+    }
+
+    /// The topic's partitions, and where the nodes are, by whoever knows of the latest leaders: a node that was cut off
+    /// knows of earlier ones.
+    pub fn topic(&self, name: &str) -> Option<View> {
+        let latest = |(partitions, _): &View| -> i64 {
+            let epochs = partitions.iter().map(|p| i64::from(p.leader_epoch));
+            epochs.sum()
+        };
+        self.views(name).into_iter().flatten().max_by_key(latest)
     }
 
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, String)> {
@@ -155,13 +230,17 @@ impl Client {
         nodes.get(&leader).map(|at| (leader, at.clone()))
     }
 
-    /// Every replica of every partition is in sync.
+    /// Every replica of every partition is in sync, as all see it.
     pub fn all_in_sync(&self, topic: &str) -> Option<()> {
-        let (partitions, _) = self.topic(topic)?;
         let whole = |p: &MetadataResponsePartition| {
             p.isr_nodes.len() == p.replica_nodes.len() && p.leader_id >= 0
         };
-        (!partitions.is_empty() && partitions.iter().all(whole)).then_some(())
+        let views = self.views(topic);
+        let seen = |view: &Option<View>| {
+            let partitions = view.as_ref().map(|(partitions, _)| partitions);
+            partitions.is_some_and(|all| !all.is_empty() && all.iter().all(whole))
+        };
+        (!views.is_empty() && views.iter().all(seen)).then_some(())
     }
 
     /// Makes a topic with the replicas given for each of its partitions, and waits until they are in sync.
@@ -188,6 +267,21 @@ impl Client {
         let topic = &answer.topics[0];
         assert_eq!(topic.error_code, 0, "{:?}", topic.error_message);
         until("all replicas in sync", || self.all_in_sync(name));
+    }
+
+    /// The node whose controller is active.
+    pub fn active_controller(&self) -> Option<i32> {
+        let request = DescribeQuorumRequest {
+            topics: vec![TopicData {
+                topic_name: "__cluster_metadata".into(),
+                partitions: vec![PartitionData::default()],
+            }],
+        };
+        let answers = self.answers(&request, 2);
+        let told = answers.filter_map(|mut answer| answer.topics.pop()?.partitions.pop());
+        let led = told.filter(|p| p.error_code == 0 && p.leader_id > 0);
+        let latest = led.max_by_key(|p| p.leader_epoch);
+        latest.map(|partition| partition.leader_id)
     }
 
     pub fn producer_id(&self) -> InitProducerIdResponse {

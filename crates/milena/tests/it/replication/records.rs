@@ -16,6 +16,8 @@ use crate::wire::Wire;
 
 const NOW: i64 = 1_700_000_000_000;
 const RECORDS_PER_BATCH: i64 = 10;
+/// How long a writer waits for an answer: longer than the request's own timeout.
+const PRODUCE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Writes counted records to one partition until it is told to end; every batch until it is acknowledged.
 pub struct Writer {
@@ -24,6 +26,8 @@ pub struct Writer {
     pub partition: i32,
     pub acked: Arc<AtomicI64>,
     pub ends: Arc<AtomicBool>,
+    /// After each batch.
+    pub pause: Duration,
 }
 
 impl Writer {
@@ -44,6 +48,7 @@ impl Writer {
             }
             next += RECORDS_PER_BATCH;
             self.acked.store(next, Ordering::Release);
+            thread::sleep(self.pause);
         }
         resent
     }
@@ -51,7 +56,8 @@ impl Writer {
     fn send(&self, wire: &mut Option<Wire>, request: &ProduceRequest) -> bool {
         if wire.is_none() {
             let leader = self.client.leader(self.topic, self.partition);
-            *wire = leader.and_then(|(_, at)| Wire::try_connect(&at));
+            let connected = leader.and_then(|(_, at)| Wire::try_connect(&at));
+            *wire = connected.map(|wire| wire.within(PRODUCE_PATIENCE));
         }
         let Some(wire) = wire else { return false };
         let answer = wire.try_call(request, 9);
@@ -69,10 +75,11 @@ pub fn batch(producer: (i64, i16), first: i64, count: i64) -> Bytes {
         builder = builder.producer(producer.0, producer.1, first as i32);
     }
     for number in first..first + count {
+        let text = number.to_string();
         let record = NewRecord {
             timestamp: Timestamp(NOW + number),
             key: None,
-            value: Some(&number.to_be_bytes()),
+            value: Some(text.as_bytes()),
             headers: &[],
         };
         builder.append(record).expect("it fits");
@@ -107,7 +114,8 @@ pub fn numbers(log: Vec<u8>) -> Vec<i64> {
         for record in batch.records(Limits::default()) {
             let record = record.expect("it can be read");
             let value = record.value.as_ref().expect("it has one");
-            numbers.push(i64::from_be_bytes(value[..].try_into().expect("a number")));
+            let text = std::str::from_utf8(value).expect("text");
+            numbers.push(text.parse().expect("a number"));
         }
     }
     numbers

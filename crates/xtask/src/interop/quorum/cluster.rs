@@ -6,13 +6,21 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::super::server::{End, Maker, Server, command, milena};
+use super::super::java;
+use super::super::server::{End, Maker, Server, command_of, milena};
 
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAABqQ";
 /// How long anything may take before it counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(150);
 const NODES_MAX: usize = 6;
+/// What 4.3 can open.
+const OF_4_3: [&str; 4] = [
+    "--release-version",
+    "4.3-IV0",
+    "--feature",
+    "share.version=1",
+];
 
 /// What the properties files of all nodes say.
 const COMMON: &str = "\
@@ -71,6 +79,10 @@ pub struct Cluster {
     root: tempfile::TempDir,
     nodes: Vec<Node>,
     is_static: bool,
+    /// More lines for every properties file; they win over the ones before.
+    more: &'static str,
+    /// Of Apache Kafka.
+    release: String,
 }
 
 /// A row of `kafka-metadata-quorum describe --replication`.
@@ -99,7 +111,26 @@ impl Cluster {
             root: milena_testkit::temp_dir(),
             nodes: nodes.collect(),
             is_static,
+            more: "",
+            release: java::KAFKA.to_owned(),
         }
+    }
+
+    /// With a release of Apache Kafka of one's own choice; directories are formatted at its level.
+    pub fn of_release(mut self, release: &str) -> Cluster {
+        release.clone_into(&mut self.release);
+        self
+    }
+
+    /// With these lines in every properties file.
+    pub fn with(mut self, more: &'static str) -> Cluster {
+        self.more = more;
+        self
+    }
+
+    /// From its next start on the node runs the other program, on the same directories and properties file.
+    pub fn become_of(&mut self, id: u16, maker: Maker) {
+        self.node_mut(id).maker = maker;
     }
 
     fn node(&self, id: u16) -> &Node {
@@ -169,11 +200,12 @@ impl Cluster {
             false => "",
         };
         format!(
-            "process.roles={}\nnode.id={}\nlisteners={}\nlog.dirs={}\n{quorum}\n{elections}\n{joins}{COMMON}",
+            "process.roles={}\nnode.id={}\nlisteners={}\nlog.dirs={}\n{quorum}\n{elections}\n{joins}{COMMON}{more}",
             node.roles.text(),
             node.id,
             listeners.join(","),
             self.data(node.id).display(),
+            more = self.more,
         )
     }
 
@@ -191,6 +223,9 @@ impl Cluster {
             Voters::Standalone => words.push("--standalone"),
             Voters::Learned => words.push("--no-initial-controllers"),
         }
+        if self.release.starts_with("4.3.") {
+            words.extend(OF_4_3);
+        }
         tool("kafka-storage", &words).map(drop)
     }
 
@@ -198,7 +233,7 @@ impl Cluster {
     pub fn launch(&mut self, id: u16) -> Result<(), String> {
         let maker = self.node(id).maker;
         let log = self.root.path().join(format!("node-{id}.log"));
-        let command = command(maker, &self.properties(id))?;
+        let command = command_of(&self.release, maker, &self.properties(id))?;
         let server = Server::launch(maker, command, &log)?;
         self.node_mut(id).server = Some(server);
         Ok(())
@@ -373,6 +408,19 @@ impl Cluster {
             assignment,
         ];
         tool("kafka-topics", &words).map(drop)
+    }
+
+    /// Every partition goes back to its first replica.
+    pub fn elect_preferred(&self, asked: u16) -> Result<(), String> {
+        let bootstrap = self.broker(asked);
+        let words = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--election-type",
+            "preferred",
+            "--all-topic-partitions",
+        ];
+        tool("kafka-leader-election", &words).map(drop)
     }
 
     /// Leader and in-sync replicas of each partition, as a broker sees them.
