@@ -8,7 +8,7 @@ use bytes::Bytes;
 use milena_base::ErrorCode;
 use milena_protocol::describe_producers_request::TopicRequest;
 use milena_protocol::{
-    DescribeProducersRequest, EndTxnRequest, FetchRequest, ListTransactionsRequest,
+    DescribeProducersRequest, EndTxnRequest, FetchRequest, ListTransactionsRequest, Str,
 };
 use milena_records::batches;
 
@@ -333,4 +333,48 @@ fn a_hanging_transaction_is_found_and_aborted_by_the_tool() {
     assert_ne!(open.end(true), 0);
     assert_eq!(committed(&mut wire, "t"), [""; 0]);
     println!("transactions: 1 hanging found and aborted, 1 terminated, by the tool");
+}
+
+/// Ids of the producers that partition 0 knows.
+fn known(wire: &mut Wire, topic: &str) -> Vec<i64> {
+    let request = DescribeProducersRequest {
+        topics: vec![TopicRequest {
+            name: Str::copy(topic),
+            partition_indexes: vec![0],
+        }],
+    };
+    let answer = wire.call(&request, 0);
+    let producers = &answer.topics[0].partitions[0].active_producers;
+    producers
+        .iter()
+        .map(|producer| producer.producer_id)
+        .collect()
+}
+
+#[test]
+fn a_silent_producer_is_forgotten_but_not_with_an_open_transaction() {
+    let home = Home::new()
+        .with("producer.id.expiration.ms", "300")
+        .with("producer.id.expiration.check.interval.ms", "50");
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    wire.create_topic("t", 1, &[]);
+    let mut silent = Producer::start(&node, "silent", NEW, 60_000);
+    silent.sent("t", "ended");
+    assert_eq!(silent.end(true), 0);
+    let mut open = Producer::start(&node, "open", NEW, 60_000);
+    open.sent("t", "open");
+    eventually("one is forgotten", || {
+        (known(&mut wire, "t") == [open.id]).then_some(())
+    });
+    // The one goes on as if it were new, and the other ends what it has open.
+    silent.sent("t", "again");
+    assert_eq!((silent.end(true), open.end(true)), (0, 0));
+    ends(&mut wire, "silent", "CompleteCommit");
+    ends(&mut wire, "open", "CompleteCommit");
+    eventually("all are forgotten", || {
+        known(&mut wire, "t").is_empty().then_some(())
+    });
+    assert_eq!(committed(&mut wire, "t"), ["ended", "open", "again"]);
+    println!("transactions: 2 silent producers forgotten");
 }

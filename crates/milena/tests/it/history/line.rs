@@ -87,15 +87,17 @@ impl<'a> Line<'a> {
         mut accept: impl FnMut(R::Response) -> Option<T>,
     ) -> T {
         let deadline = Instant::now() + IN_TIME;
+        let mut last = "none".to_owned();
         loop {
             if let Some(answer) = self.call(to, request, version) {
+                last = format!("{answer:?}");
                 if let Some(accepted) = accept(answer) {
                     return accepted;
                 }
                 self.forget(to);
             }
             let in_time = Instant::now() < deadline && !self.world.is_over();
-            assert!(in_time, "{} v{version} to {to:?}: no good answer", R::NAME);
+            assert!(in_time, "{} to {to:?}: the last answer is {last}", R::NAME);
             std::thread::sleep(PAUSE);
         }
     }
