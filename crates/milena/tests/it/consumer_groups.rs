@@ -197,6 +197,37 @@ fn the_policy_says_whether_protocols_mix() {
     assert_eq!(taken, ErrorCode::MemberIdRequired.code());
 }
 
+#[test]
+fn keys_bound_classic_groups() {
+    let home = Home::new()
+        .with("group.min.session.timeout.ms", "2000")
+        .with("group.max.session.timeout.ms", "4000")
+        .with("group.max.size", "1")
+        .with("group.initial.rebalance.delay.ms", "0");
+    let node = home.start();
+    let mut wire = Wire::connect(&node.address);
+    coordinator_serves(&mut wire);
+    let mut join = |session_timeout_ms| {
+        let request = JoinGroupRequest {
+            group_id: GROUP.into(),
+            session_timeout_ms,
+            rebalance_timeout_ms: 5_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![JoinGroupRequestProtocol {
+                name: "range".into(),
+                metadata: vec![0; 10].into(),
+            }],
+            ..Default::default()
+        };
+        // So old a client is in the group at once.
+        wire.call(&request, 3).error_code
+    };
+    assert_eq!(join(1_999), ErrorCode::InvalidSessionTimeout.code());
+    assert_eq!(join(4_001), ErrorCode::InvalidSessionTimeout.code());
+    assert_eq!(join(4_000), 0);
+    assert_eq!(join(2_000), ErrorCode::GroupMaxSizeReached.code());
+}
+
 fn join(wire: &mut Wire, member: &str, assignor: Option<&str>) -> ConsumerGroupHeartbeatResponse {
     let request = ConsumerGroupHeartbeatRequest {
         server_assignor: assignor.map(Str::copy),
