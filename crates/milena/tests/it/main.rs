@@ -13,6 +13,7 @@ mod controllers;
 mod fetching;
 mod history;
 mod keys;
+mod librdkafka;
 mod node;
 mod quotas;
 mod recovery;

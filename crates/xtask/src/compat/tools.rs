@@ -58,10 +58,6 @@ const PARTLY: &[(&str, &str)] = &[
         "formatters and deserializers are Kafka's own, by their names; group.protocol=classic",
     ),
     ("kafka-jmx", "says that there is no JMX, and what there is"),
-    (
-        "kafka-metadata-quorum",
-        "describe; the server does not serve add-controller and remove-controller yet",
-    ),
     ("kafka-producer-perf-test", "all but transactions"),
     (
         "kafka-verifiable-consumer",
