@@ -12,6 +12,7 @@ use milena_coordinator::{
 use milena_log::AppendOrigin;
 use milena_records::{Codec, Limits, ValidBatch, batches};
 use milena_replica::{AppendRefused, Vouched};
+use tracing::{info, warn};
 
 use crate::broker::{Broker, Hosted};
 use crate::ctx::Outbox;
@@ -123,19 +124,23 @@ impl CoordinatorLog {
         }
     }
 
-    /// Reads a partition from its start to its end, as [`Event::Records`] for `take`. Returns the event that ends the
-    /// load, and how many records were read.
-    pub(crate) fn load(&self, shard: i32, epoch: Epoch, take: impl FnMut(Event)) -> (Event, usize) {
-        let (result, count) = match self.load_records(shard, epoch, take) {
-            Ok((end, count)) => (Ok(end), count),
-            Err(why) => (Err(why), 0),
-        };
-        let loaded = Event::Loaded {
+    /// Reads a partition from its start to its end, as [`Event::Records`] for `take`, and then the event that ends the
+    /// load. What came of it is logged; `what` is in it.
+    pub(crate) fn load(&self, what: &str, shard: i32, epoch: Epoch, mut take: impl FnMut(Event)) {
+        let result = self.load_records(shard, epoch, &mut take);
+        match &result {
+            Ok((_, 0)) => {}
+            Ok((_, records)) => info!(partition = shard, records, "loaded {what}"),
+            Err(why) => warn!(
+                partition = shard,
+                "{what} of a partition can't be loaded: {why}"
+            ),
+        }
+        take(Event::Loaded {
             shard,
             epoch,
-            result,
-        };
-        (loaded, count)
+            result: result.map(|(end, _)| end),
+        });
     }
 
     fn load_records(

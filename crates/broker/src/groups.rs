@@ -15,7 +15,6 @@ use milena_image::ConfigResource;
 use milena_protocol::{Str, TxnOffsetCommitRequest};
 use milena_records::Codec;
 use milena_replica::Vouched;
-use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::coordinator_log::CoordinatorLog;
@@ -319,26 +318,9 @@ impl Groups {
         effects: &mut Vec<Effect<GroupResponse>>,
     ) {
         let coordinator = &mut self.coordinator;
-        let (loaded, count) = self
-            .log
-            .load(shard, epoch, |event| coordinator.step(event, now, effects));
-        if let Event::Loaded {
-            result: Err(why), ..
-        } = &loaded
-        {
-            warn!(
-                partition = shard,
-                "the groups of a partition can't be loaded: {why}"
-            );
-        }
-        if count > 0 {
-            info!(
-                partition = shard,
-                records = count,
-                "loaded groups and offsets"
-            );
-        }
-        self.coordinator.step(loaded, now, effects);
+        self.log.load("groups and offsets", shard, epoch, |event| {
+            coordinator.step(event, now, effects);
+        });
     }
 
     /// Offsets that are committed within a transaction, once their producer's coordinator has been asked.

@@ -10,7 +10,7 @@ use milena_coordinator::{Effect, Event, Token};
 use milena_protocol::AddPartitionsToTxnResponse;
 use milena_records::Codec;
 use milena_txn::{Cluster, Markers, TxnConfig, TxnCoordinator, TxnEffect, TxnRequest, TxnResponse};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::api::{produce, txn_offset_commit};
 use crate::broker::Broker;
@@ -335,22 +335,9 @@ impl Transactions {
 
     fn load(&mut self, shard: i32, epoch: Epoch, now: Now, effects: &mut Vec<TxnEffect>) {
         let coordinator = &mut self.coordinator;
-        let (loaded, count) = self
-            .log
-            .load(shard, epoch, |event| coordinator.step(event, now, effects));
-        if let Event::Loaded {
-            result: Err(why), ..
-        } = &loaded
-        {
-            warn!(
-                partition = shard,
-                "the transactions of a partition can't be loaded: {why}"
-            );
-        }
-        if count > 0 {
-            info!(partition = shard, records = count, "loaded transactions");
-        }
-        self.coordinator.step(loaded, now, effects);
+        self.log.load("transactions", shard, epoch, |event| {
+            coordinator.step(event, now, effects);
+        });
     }
 
     // Markers.

@@ -15,6 +15,16 @@ impl NodeConfig {
         self.values[at].as_ref()
     }
 
+    /// Whether the effective value of a key is its default, set or not.
+    ///
+    /// # Panics
+    /// If the table has no such broker key.
+    pub fn has_default(&self, key: &str) -> bool {
+        let row = table().get(key);
+        let row = row.unwrap_or_else(|| panic!("no broker key {key}"));
+        self.value(key) == row.default.as_ref()
+    }
+
     /// A BOOLEAN key's value.
     pub fn boolean(&self, key: &str) -> bool {
         match self.value(key) {
@@ -111,9 +121,6 @@ accessors! {
     int max_request_partition_size_limit -> i32 = "max.request.partition.size.limit";
     int request_timeout_ms -> i32 = "request.timeout.ms";
     int socket_request_max_bytes -> i32 = "socket.request.max.bytes";
-    int socket_send_buffer_bytes -> i32 = "socket.send.buffer.bytes";
-    int socket_receive_buffer_bytes -> i32 = "socket.receive.buffer.bytes";
-    int socket_listen_backlog_size -> i32 = "socket.listen.backlog.size";
     int max_connections -> i32 = "max.connections";
     int max_connections_per_ip -> i32 = "max.connections.per.ip";
     int num_recovery_threads_per_data_dir -> i32 = "num.recovery.threads.per.data.dir";

@@ -17,9 +17,6 @@ use crate::edge::Edge;
 /// After a failed accept (no descriptors left), and between two looks for a place, so that neither is tried in a tight loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-const BUFFER_BYTES_DEFAULT: i32 = 102_400;
-const BACKLOG_DEFAULT: i32 = 50;
-
 /// What is asked of the system for sockets, where the configuration differs from Kafka's defaults. Those are not asked for: the
 /// system's own buffers grow with the need, 100 KiB would keep them from it, and its own queue is longer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,15 +31,12 @@ pub struct SocketOptions {
 
 impl SocketOptions {
     pub fn of(config: &NodeConfig) -> SocketOptions {
-        let bytes = |value: i32| match value {
-            BUFFER_BYTES_DEFAULT => None,
-            other => usize::try_from(other).ok(),
-        };
-        let backlog = config.socket_listen_backlog_size();
+        let changed = |key| (!config.has_default(key)).then(|| config.int(key));
+        let bytes = |key| changed(key).and_then(|value| usize::try_from(value).ok());
         SocketOptions {
-            backlog: (backlog != BACKLOG_DEFAULT).then_some(backlog),
-            send_bytes: bytes(config.socket_send_buffer_bytes()),
-            receive_bytes: bytes(config.socket_receive_buffer_bytes()),
+            backlog: changed("socket.listen.backlog.size"),
+            send_bytes: bytes("socket.send.buffer.bytes"),
+            receive_bytes: bytes("socket.receive.buffer.bytes"),
         }
     }
 

@@ -6,7 +6,7 @@ use milena_client::{Client, Connection, Error, Node, Target};
 use milena_protocol::ApiKey;
 
 use crate::connect;
-use crate::options::{HELP, Spec, VERSION, value};
+use crate::options::{COMMAND_CONFIG, HELP, Spec, VERSION, value};
 use crate::say::{self, Stop, out};
 
 pub const SPEC: Spec = Spec {
@@ -14,11 +14,7 @@ pub const SPEC: Spec = Spec {
     flags: &[
         HELP,
         VERSION,
-        value(
-            "command-config",
-            "command config property file",
-            "Properties for the client, by Kafka's names.",
-        ),
+        COMMAND_CONFIG,
         value(
             "bootstrap-server",
             "server(s) to use for bootstrapping",

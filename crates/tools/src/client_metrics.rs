@@ -5,7 +5,9 @@ use milena_image::ConfigResource;
 
 use crate::configs::resources;
 use crate::connect;
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{
+    BOOTSTRAP_SERVER, COMMAND_CONFIG, HELP, Options, Spec, VERSION, switch, value,
+};
 use crate::say::{self, Stop, out};
 
 const LOGGER: &str = "org.apache.kafka.tools.ClientMetricsCommand";
@@ -18,16 +20,8 @@ pub const SPEC: Spec = Spec {
     flags: &[
         HELP,
         VERSION,
-        value(
-            "bootstrap-server",
-            "server to connect to",
-            "REQUIRED: brokers to begin with, host:port[,host:port…].",
-        ),
-        value(
-            "command-config",
-            "command config property file",
-            "Properties for the client, by Kafka's names.",
-        ),
+        BOOTSTRAP_SERVER,
+        COMMAND_CONFIG,
         switch("alter", "Set a resource's configs."),
         switch("delete", "Delete a resource."),
         switch("describe", "Show the configs of a resource, or of all."),

@@ -6,9 +6,9 @@ use milena_client::{Client, Error, Target};
 use milena_protocol::describe_cluster_response::DescribeClusterBroker;
 use milena_protocol::{Str, UnregisterBrokerRequest};
 
-use crate::connect::{self, Properties};
+use crate::connect;
 use crate::say::{self, out};
-use crate::subcommands::{Arg, Command, Parsed, Refused, Tool, arg};
+use crate::subcommands::{Arg, Command, Parsed, Tool, arg};
 
 const SERVER: Arg = arg(
     "bootstrap-server",
@@ -69,37 +69,12 @@ pub(crate) const TOOL: Tool = Tool {
 };
 
 pub fn main(args: Vec<String>) -> i32 {
-    let parsed = match TOOL.parse(&args) {
-        Ok(parsed) => parsed,
-        Err(Refused::Help(text)) => {
-            out(text);
-            // As Kafka's tool.
-            return 1;
-        }
-        Err(Refused::Wrong(text)) => {
-            eprint!("{text}");
-            return 1;
-        }
-    };
-    match run(&parsed) {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("{message}");
-            1
-        }
-    }
+    // As Kafka's tool: help is no success.
+    TOOL.main(&args, 1, |parsed| run(parsed).map(|()| 0))
 }
 
 fn run(parsed: &Parsed) -> Result<(), String> {
-    let mut properties = match parsed.value("command-config").or(parsed.value("config")) {
-        Some(path) => connect::load(path)?,
-        None => Properties::new(),
-    };
-    for key in ["bootstrap-server", "bootstrap-controller"] {
-        if let Some(address) = parsed.value(key) {
-            properties.insert(format!("{}s", key.replace('-', ".")), address.to_string());
-        }
-    }
+    let properties = connect::of_subcommand(parsed)?;
     if parsed.has("include-fenced-brokers") && parsed.has("bootstrap-controller") {
         return Err(
             "The option --include-fenced-brokers is only supported with --bootstrap-server option"

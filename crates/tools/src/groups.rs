@@ -6,7 +6,9 @@ use milena_client::Error;
 
 use crate::connect;
 use crate::consumer_groups::collect::{self, Listed};
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{
+    BOOTSTRAP_SERVER, COMMAND_CONFIG, HELP, Options, Spec, VERSION, switch, value,
+};
 use crate::say::{self, Stop, out};
 
 const LOGGER: &str = "org.apache.kafka.tools.GroupsCommand";
@@ -17,16 +19,8 @@ pub const SPEC: Spec = Spec {
     flags: &[
         HELP,
         VERSION,
-        value(
-            "bootstrap-server",
-            "server to connect to",
-            "REQUIRED: brokers to begin with, host:port[,host:port…].",
-        ),
-        value(
-            "command-config",
-            "command config property file",
-            "Properties for the client, by Kafka's names.",
-        ),
+        BOOTSTRAP_SERVER,
+        COMMAND_CONFIG,
         switch("list", "List the groups."),
         value(
             "group-type",

@@ -75,6 +75,18 @@ pub struct Spec {
 pub const HELP: Flag = switch("help", "Print this.");
 pub const VERSION: Flag = switch("version", "Print the version.");
 
+/// What most tools that speak to a server have.
+pub const BOOTSTRAP_SERVER: Flag = value(
+    "bootstrap-server",
+    "server to connect to",
+    "REQUIRED: brokers to begin with, host:port[,host:port…].",
+);
+pub const COMMAND_CONFIG: Flag = value(
+    "command-config",
+    "command config property file",
+    "Properties for the client, by Kafka's names.",
+);
+
 impl Spec {
     /// Takes a command line apart. The error is a sentence as Kafka words it.
     pub fn parse(&self, args: &[String]) -> Result<Options, String> {

@@ -14,7 +14,7 @@ use milena_log::meta_properties::{self, MetaProperties};
 
 use crate::connect;
 use crate::say::{self, out};
-use crate::subcommands::{Arg, Command, Parsed, Refused, Tool, arg};
+use crate::subcommands::{Arg, Command, Parsed, Tool, arg};
 
 const CONFIG: Arg = arg("config", 'c', "The server's properties file.").required();
 
@@ -62,18 +62,11 @@ pub(crate) const TOOL: Tool = Tool {
 };
 
 pub fn main(args: Vec<String>) -> i32 {
-    let parsed = match TOOL.parse(&args) {
-        Ok(parsed) => parsed,
-        Err(Refused::Help(text)) => {
-            out(text);
-            return 0;
-        }
-        Err(Refused::Wrong(text)) => {
-            eprint!("{text}");
-            return 1;
-        }
-    };
-    let done = match parsed.command {
+    TOOL.main(&args, 0, run)
+}
+
+fn run(parsed: &Parsed) -> Result<i32, String> {
+    match parsed.command {
         "random-uuid" => {
             out(format_args!("{}\n", Uuid::random(&mut connect::seed())));
             Ok(0)
@@ -85,13 +78,9 @@ pub fn main(args: Vec<String>) -> i32 {
                 features.into_iter().map(dependencies).collect();
             texts.map(|texts| shown(texts.concat()))
         }
-        "info" => info(&parsed),
-        _ => format_command(&parsed),
-    };
-    done.unwrap_or_else(|message| {
-        eprintln!("{message}");
-        1
-    })
+        "info" => info(parsed),
+        _ => format_command(parsed),
+    }
 }
 
 fn shown(text: String) -> i32 {

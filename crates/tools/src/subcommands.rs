@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::say::out;
+
 /// A flag: `--name value`, `--name=value`, `-n value`, or a switch.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
@@ -26,6 +28,14 @@ pub const fn arg(name: &'static str, short: char, help: &'static str) -> Arg {
         help,
     }
 }
+
+/// What most tools that speak to a server have.
+pub const COMMAND_CONFIG: Arg = arg(
+    "command-config",
+    'c',
+    "Properties for the client, by Kafka's names.",
+)
+.long_only();
 
 impl Arg {
     pub const fn switch(self) -> Arg {
@@ -119,6 +129,14 @@ impl Parsed {
     }
 }
 
+/// The exit status of what a tool did; why it failed goes to standard error.
+pub(crate) fn status(done: Result<i32, String>) -> i32 {
+    done.unwrap_or_else(|message| {
+        eprintln!("{message}");
+        1
+    })
+}
+
 /// How a command line that names no work ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -131,6 +149,27 @@ pub enum Refused {
 type Words<'a> = std::slice::Iter<'a, String>;
 
 impl Tool {
+    /// Takes a command line apart and does what it says. The exit status: that of `run`, 1 where the command line is wrong,
+    /// `help_status` where it asks for help.
+    pub(crate) fn main(
+        &self,
+        args: &[String],
+        help_status: i32,
+        run: impl FnOnce(&Parsed) -> Result<i32, String>,
+    ) -> i32 {
+        match self.parse(args) {
+            Ok(parsed) => status(run(&parsed)),
+            Err(Refused::Help(text)) => {
+                out(text);
+                help_status
+            }
+            Err(Refused::Wrong(text)) => {
+                eprint!("{text}");
+                1
+            }
+        }
+    }
+
     pub fn parse(&self, args: &[String]) -> Result<Parsed, Refused> {
         let mut parsed = Parsed::default();
         let mut words = args.iter();

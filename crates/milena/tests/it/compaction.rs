@@ -1,18 +1,17 @@
 //! Compaction in a running node: what is left of a topic, which keys rule it, and that the offsets of groups stay
 //! small.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use milena_base::{ErrorCode, Timestamp};
 use milena_protocol::fetch_request::{FetchPartition, FetchTopic};
-use milena_protocol::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use milena_protocol::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use milena_protocol::{
-    FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest, OffsetCommitRequest,
-    OffsetFetchRequest, Records, Str, offset_fetch_request as fetching,
+    FetchRequest, FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest, Records, Str,
+    offset_fetch_request as fetching,
 };
 use milena_records::{BatchBuilder, Compression, Limits, NewRecord, batches};
 
@@ -31,38 +30,9 @@ fn home() -> Home {
     Home::new().with("log.cleaner.backoff.ms", "20")
 }
 
-fn eventually(what: &str, home: &Home, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + EFFECT_WITHIN;
-    while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "{what}: not in time\n{}",
-            home.log()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn alter(wire: &mut Wire, kind: i8, name: &str, key: &str, value: &str) {
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: kind,
-            resource_name: Str::copy(name),
-            configs: vec![AlterableConfig {
-                name: Str::copy(key),
-                config_operation: 0,
-                value: Some(Str::copy(value)),
-            }],
-        }],
-        validate_only: false,
-    };
-    let answer = wire.call(&request, 1);
-    let answer = &answer.responses[0];
-    assert_eq!(
-        answer.error_code, 0,
-        "{key}={value}: {:?}",
-        answer.error_message
-    );
+    let (code, message) = wire.alter_config(kind, name, key, Some(value));
+    assert_eq!(code, 0, "{key}={value}: {message:?}");
 }
 
 fn keyed(records: &[(Option<&str>, Option<&str>)], timestamp: i64) -> Bytes {
@@ -158,7 +128,7 @@ fn a_compacted_topic_keeps_the_newest_record_of_each_key() {
     for value in ["a", "b", "c", "d"] {
         round(&mut wire, "kept", 3, Some(value));
     }
-    eventually("the first rounds go", &home, || {
+    home.within(EFFECT_WITHIN, "the first rounds go", || {
         is_clean(&mut wire, "kept", 3, 3)
     });
     let expected = |range: std::ops::Range<i64>, value: &str| {
@@ -170,7 +140,7 @@ fn a_compacted_topic_keeps_the_newest_record_of_each_key() {
     // The last round is in the active segment, the one before is what was newest below.
     assert_eq!(found, [expected(6..9, "c"), expected(9..12, "d")].concat());
     let checkpoint = home.data().join("cleaner-offset-checkpoint");
-    eventually("the checkpoint", &home, || {
+    home.within(EFFECT_WITHIN, "the checkpoint", || {
         std::fs::read_to_string(&checkpoint).is_ok_and(|text| text.contains("kept 0 9\n"))
     });
     // All of it after a kill, too; and the next cleaning goes on from the checkpoint.
@@ -179,7 +149,7 @@ fn a_compacted_topic_keeps_the_newest_record_of_each_key() {
     let mut wire = Wire::connect(&node.address);
     assert_eq!(read_all(&mut wire, "kept"), found);
     round(&mut wire, "kept", 3, Some("e"));
-    eventually("the next round goes", &home, || {
+    home.within(EFFECT_WITHIN, "the next round goes", || {
         is_clean(&mut wire, "kept", 3, 4)
     });
     let refused = wire.produce("kept", keyed(&[(None, Some("x"))], NOW), -1);
@@ -210,7 +180,7 @@ fn the_keys_of_a_topic_rule_its_compaction_as_they_change() {
             round(&mut wire, topic, 2, Some("v"));
         }
     }
-    eventually("one is cleaned", &home, || {
+    home.within(EFFECT_WITHIN, "one is cleaned", || {
         is_clean(&mut wire, "other", 2, 2)
     });
     for topic in ["ratio", "young", "late"] {
@@ -223,7 +193,7 @@ fn the_keys_of_a_topic_rule_its_compaction_as_they_change() {
     ];
     for (topic, key, value) in changes {
         alter(&mut wire, TOPIC, topic, key, value);
-        eventually(key, &home, || is_clean(&mut wire, topic, 2, 2));
+        home.within(EFFECT_WITHIN, key, || is_clean(&mut wire, topic, 2, 2));
     }
     // Tombstones go at once where their retention is nothing, and stay where it is a day.
     alter(&mut wire, TOPIC, "other", "delete.retention.ms", "0");
@@ -242,7 +212,9 @@ fn the_keys_of_a_topic_rule_its_compaction_as_they_change() {
         dead
     };
     assert_eq!(tombstones("ratio"), 1);
-    eventually("delete.retention.ms", &home, || tombstones("other") == 0);
+    home.within(EFFECT_WITHIN, "delete.retention.ms", || {
+        tombstones("other") == 0
+    });
     assert_eq!(tombstones("ratio"), 2);
     println!("compaction: {} topic keys changed", changes.len() + 1);
 }
@@ -277,7 +249,7 @@ fn the_keys_of_the_broker_rule_the_cleaner() {
         "log.cleaner.io.max.bytes.per.second",
         "1000000000",
     );
-    eventually("log.cleaner.io.max.bytes.per.second", &home, || {
+    home.within(EFFECT_WITHIN, "log.cleaner.io.max.bytes.per.second", || {
         is_clean(&mut wire, "ruled", 20, 2)
     });
     // 43,690 places of 24 bytes, a ten thousandth of them used: four keys at a time.
@@ -290,13 +262,13 @@ fn the_keys_of_the_broker_rule_the_cleaner() {
         "log.cleaner.dedupe.buffer.size",
         "2097154",
     );
-    eventually("log.cleaner.dedupe.buffer.size", &home, || {
+    home.within(EFFECT_WITHIN, "log.cleaner.dedupe.buffer.size", || {
         round(&mut wire, "ruled", 20, Some("w"));
         said(8)
     });
     let before = home.log().len();
     alter(&mut wire, BROKER, "", "log.cleaner.threads", "2");
-    eventually("log.cleaner.threads", &home, || {
+    home.within(EFFECT_WITHIN, "log.cleaner.threads", || {
         round(&mut wire, "ruled", 20, Some("x"));
         // Two share the buffer.
         home.log()[before..].contains(" keys=4 ")
@@ -323,13 +295,13 @@ fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
     for _ in 0..4 {
         round(&mut wire, "old", 2, Some("v"));
     }
-    eventually("log.cleaner.backoff.ms", &home, || {
+    home.within(EFFECT_WITHIN, "log.cleaner.backoff.ms", || {
         is_clean(&mut wire, "old", 2, 3)
     });
     assert_eq!(read_all(&mut wire, "plain").len(), 8);
     let key = "log.cleaner.min.compaction.lag.ms";
     alter(&mut wire, BROKER, "", key, "0");
-    eventually(key, &home, || is_clean(&mut wire, "plain", 2, 3));
+    home.within(EFFECT_WITHIN, key, || is_clean(&mut wire, "plain", 2, 3));
     // Nothing is dirty enough, and then all is overdue.
     alter(
         &mut wire,
@@ -343,7 +315,9 @@ fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
     let before = read_all(&mut wire, "plain").len();
     let key = "log.cleaner.max.compaction.lag.ms";
     alter(&mut wire, BROKER, "", key, "1000");
-    eventually(key, &home, || read_all(&mut wire, "plain").len() < before);
+    home.within(EFFECT_WITHIN, key, || {
+        read_all(&mut wire, "plain").len() < before
+    });
     let tombstones = |wire: &mut Wire| {
         let found = read_all(wire, "plain");
         found.iter().filter(|(_, _, value)| value.is_none()).count()
@@ -358,7 +332,7 @@ fn the_topic_keys_of_the_broker_rule_where_a_topic_says_nothing() {
     );
     round(&mut wire, "plain", 2, None);
     round(&mut wire, "plain", 1, None);
-    eventually("log.cleaner.delete.retention.ms", &home, || {
+    home.within(EFFECT_WITHIN, "log.cleaner.delete.retention.ms", || {
         round(&mut wire, "plain", 1, Some("y"));
         tombstones(&mut wire) == 0
     });
@@ -382,7 +356,9 @@ fn a_small_buffer_takes_more_steps() {
     for _ in 0..3 {
         round(&mut wire, "read", 2, Some("v"));
     }
-    eventually("it is cleaned", &home, || is_clean(&mut wire, "read", 2, 2));
+    home.within(EFFECT_WITHIN, "it is cleaned", || {
+        is_clean(&mut wire, "read", 2, 2)
+    });
     let few = steps(&home);
     // What a buffer of one byte takes is one batch.
     alter(&mut wire, BROKER, "", "log.cleaner.io.buffer.size", "2");
@@ -390,7 +366,9 @@ fn a_small_buffer_takes_more_steps() {
         wire.produce("read", keyed(&[(Some("0"), Some("w"))], NOW), -1);
     }
     round(&mut wire, "read", 2, Some("w"));
-    eventually("log.cleaner.io.buffer.size", &home, || steps(&home) > few);
+    home.within(EFFECT_WITHIN, "log.cleaner.io.buffer.size", || {
+        steps(&home) > few
+    });
 }
 
 #[test]
@@ -407,13 +385,13 @@ fn compact_and_delete_do_both() {
     for value in ["a", "b", "c"] {
         round(&mut wire, "both", 3, Some(value));
     }
-    eventually("it is compacted", &home, || {
+    home.within(EFFECT_WITHIN, "it is compacted", || {
         is_clean(&mut wire, "both", 3, 2)
     });
     assert_eq!(read_all(&mut wire, "both").len(), 6);
     // The records are years old.
     alter(&mut wire, TOPIC, "both", "retention.ms", "60000");
-    eventually("it is deleted", &home, || {
+    home.within(EFFECT_WITHIN, "it is deleted", || {
         log_start(&mut wire, "both") == wire.log_end("both")
     });
     // A topic of either kind becomes one of the other.
@@ -425,7 +403,7 @@ fn compact_and_delete_do_both() {
     assert_eq!(read_all(&mut wire, "both").len(), 9);
     alter(&mut wire, TOPIC, "both", "cleanup.policy", "compact");
     let end = wire.log_end("both");
-    eventually("it is compacted again", &home, || {
+    home.within(EFFECT_WITHIN, "it is compacted again", || {
         let found = read_all(&mut wire, "both");
         found.len() == 6 && found[0].0 == end - 6
     });
@@ -513,21 +491,25 @@ fn the_offsets_of_groups_stay_small() {
         .with("log.segment.delete.delay.ms", "100");
     let node = home.start();
     let mut wire = with_coordinator(&node);
-    eventually("the first commit", &home, || commit(&mut wire, 0) == 0);
+    home.within(EFFECT_WITHIN, "the first commit", || {
+        commit(&mut wire, 0) == 0
+    });
     let mut most = 0;
     for offset in 1..=COMMITS {
         assert_eq!(commit(&mut wire, offset), 0);
         most = most.max(offsets_bytes(&home));
     }
     // The active segment stays as it is, and of all before it one commit.
-    eventually("it becomes small", &home, || {
+    home.within(EFFECT_WITHIN, "it becomes small", || {
         offsets_bytes(&home) < SEGMENT_BYTES + 2 * METADATA_BYTES as u64
     });
     assert_eq!(committed(&mut wire), COMMITS);
     node.kill();
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
-    eventually("it is loaded", &home, || committed(&mut wire) == COMMITS);
+    home.within(EFFECT_WITHIN, "it is loaded", || {
+        committed(&mut wire) == COMMITS
+    });
     println!(
         "compaction: {COMMITS} commits, at most {most} bytes of offsets, {} in the end",
         offsets_bytes(&home)

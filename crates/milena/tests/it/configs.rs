@@ -1,14 +1,11 @@
 //! Topic configs changed while the node runs take effect.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use milena_base::ErrorCode;
 use milena_protocol::describe_configs_request::DescribeConfigsResource;
 use milena_protocol::fetch_request::{FetchPartition, FetchTopic};
-use milena_protocol::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use milena_protocol::{
-    DescribeConfigsRequest, FetchRequest, IncrementalAlterConfigsRequest, Records, Str,
-};
+use milena_protocol::{DescribeConfigsRequest, FetchRequest, Records, Str};
 use milena_records::{BatchHeader, Codec, Compression, TimestampType};
 
 use crate::node::Home;
@@ -20,19 +17,7 @@ const EFFECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Sets a topic's config, or takes it away; the error code.
 fn alter(wire: &mut Wire, topic: &str, key: &str, value: Option<&str>) -> i16 {
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: TOPIC,
-            resource_name: Str::copy(topic),
-            configs: vec![AlterableConfig {
-                name: Str::copy(key),
-                config_operation: i8::from(value.is_none()),
-                value: value.map(Str::copy),
-            }],
-        }],
-        validate_only: false,
-    };
-    wire.call(&request, 1).responses[0].error_code
+    wire.alter_config(TOPIC, topic, key, value).0
 }
 
 /// Value and source of a topic's config.
@@ -52,15 +37,6 @@ fn described(wire: &mut Wire, topic: &str, key: &str) -> (Option<String>, i8) {
         config.value.as_ref().map(|v| v.to_string()),
         config.config_source,
     )
-}
-
-/// Tries until it holds.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + EFFECT_WITHIN;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} takes no effect");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The header of the batch at this offset.
@@ -101,7 +77,7 @@ fn changed_configs_rule_the_next_produce() {
         0
     );
     let too_large = ErrorCode::MessageTooLarge.code();
-    eventually("max.message.bytes", || {
+    home.within(EFFECT_WITHIN, "max.message.bytes", || {
         wire.produce("ruled", records.clone(), -1).error_code == too_large
     });
     assert_eq!(
@@ -109,7 +85,7 @@ fn changed_configs_rule_the_next_produce() {
         (Some("2000".into()), 1)
     );
     assert_eq!(alter(&mut wire, "ruled", "max.message.bytes", None), 0);
-    eventually("its default", || {
+    home.within(EFFECT_WITHIN, "its default", || {
         wire.produce("ruled", records.clone(), -1).error_code == 0
     });
     assert_eq!(described(&mut wire, "ruled", "max.message.bytes").1, 5);
@@ -123,7 +99,7 @@ fn changed_configs_rule_the_next_produce() {
         ("uncompressed", Compression::None),
     ] {
         assert_eq!(alter(&mut wire, "ruled", "compression.type", Some(name)), 0);
-        eventually(name, || {
+        home.within(EFFECT_WITHIN, name, || {
             let answer = wire.produce("ruled", records.clone(), -1);
             assert_eq!(answer.error_code, 0);
             header_at(&mut wire, "ruled", answer.base_offset).compression() == Ok(codec)
@@ -136,7 +112,7 @@ fn changed_configs_rule_the_next_produce() {
         alter(&mut wire, "ruled", "message.timestamp.type", stamped),
         0
     );
-    eventually("message.timestamp.type", || {
+    home.within(EFFECT_WITHIN, "message.timestamp.type", || {
         let answer = wire.produce("ruled", records.clone(), -1);
         let header = header_at(&mut wire, "ruled", answer.base_offset);
         let by_log = header.timestamp_type() == TimestampType::LogAppendTime;
@@ -162,7 +138,9 @@ fn retention_deletes_what_is_too_old() {
     }
     assert_eq!(wire.list_offset("old", 0, -2).2, 0);
     assert_eq!(alter(&mut wire, "old", "retention.ms", Some("1000")), 0);
-    eventually("retention.ms", || wire.list_offset("old", 0, -2).2 == 3);
+    home.within(EFFECT_WITHIN, "retention.ms", || {
+        wire.list_offset("old", 0, -2).2 == 3
+    });
     assert_eq!(wire.log_end("old"), 3);
     let records = batch(&[b"new"], NOW, Codec::NONE);
     assert_eq!(wire.produce("old", records, -1).base_offset, 3);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use milena_base::{ErrorCode, Uuid};
 use milena_config::Properties;
@@ -11,33 +11,20 @@ use milena_protocol::delete_records_request::{DeleteRecordsPartition, DeleteReco
 use milena_protocol::delete_topics_request::DeleteTopicState;
 use milena_protocol::describe_topic_partitions_request::TopicRequest;
 use milena_protocol::fetch_request::{FetchPartition, FetchTopic};
-use milena_protocol::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use milena_protocol::metadata_request::MetadataRequestTopic;
 use milena_protocol::{
     DeleteRecordsRequest, DeleteTopicsRequest, DescribeTopicPartitionsRequest, FetchRequest,
-    FetchResponse, IncrementalAlterConfigsRequest, MetadataRequest, MetadataResponse, Records, Str,
+    FetchResponse, MetadataRequest, MetadataResponse, Records, Str,
 };
 use milena_records::{Codec, Compression};
 
 use crate::node::Home;
+use crate::transactional::now_ms;
 use crate::wire::{Outcome, Wire, batch};
 
+const BROKER: i8 = 4;
 const SOON: Duration = Duration::from_secs(20);
 const HOUR_MS: i64 = 3_600_000;
-
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
-    since.expect("after 1970").as_millis() as i64
-}
-
-/// Tries until it holds.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn metadata(wire: &mut Wire, topic: &str) -> MetadataResponse {
     let request = MetadataRequest {
@@ -87,23 +74,6 @@ fn files(dir: &Path, ending: &str) -> Vec<(PathBuf, u64)> {
         .collect();
     found.sort();
     found
-}
-
-fn alter_broker(wire: &mut Wire, key: &str, value: &str) {
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![AlterConfigsResource {
-            resource_type: 4,
-            resource_name: Str::copy("1"),
-            configs: vec![AlterableConfig {
-                name: Str::copy(key),
-                config_operation: 0,
-                value: Some(Str::copy(value)),
-            }],
-        }],
-        validate_only: false,
-    };
-    let answer = wire.call(&request, 1);
-    assert_eq!(answer.responses[0].error_code, 0, "{key}={value}");
 }
 
 /// The smallest `log.segment.bytes`; two batches of [`large`] fit into such a segment.
@@ -190,7 +160,7 @@ fn topics_come_and_go_only_where_that_is_allowed() {
     let home = Home::new().with("auto.create.topics.enable", "true");
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
-    eventually("it is created", || {
+    home.within(SOON, "it is created", || {
         metadata(&mut wire, "wanted").topics[0].error_code == 0
     });
 }
@@ -209,7 +179,7 @@ fn clients_are_told_the_advertised_address_and_rack() {
     let node = home.start();
     assert_eq!(node.address, "kafka.example:19092");
     let mut wire = Wire::connect(&local);
-    eventually("it registers", || {
+    home.within(SOON, "it registers", || {
         let answer = metadata(&mut wire, "any");
         answer.brokers.first().is_some_and(|broker| {
             let rack = broker.rack.as_ref().map(|rack| rack.to_string());
@@ -228,13 +198,11 @@ fn an_address_has_as_many_connections_as_it_may() {
     assert!(first.is_served() && second.is_served());
     let mut third = Wire::connect(&node.address);
     assert_eq!(third.outcome(SOON), Outcome::Closed);
-    alter_broker(
-        &mut first,
-        "max.connections.per.ip.overrides",
-        "127.0.0.1:3",
-    );
+    let exception = Some("127.0.0.1:3");
+    let key = "max.connections.per.ip.overrides";
+    assert_eq!(first.alter_config(BROKER, "1", key, exception).0, 0);
     let mut more = None;
-    eventually("the exception holds", || {
+    home.within(SOON, "the exception holds", || {
         let mut wire = Wire::connect(&node.address);
         let taken =
             wire.outcome(Duration::from_millis(100)) == Outcome::Nothing && wire.is_served();
@@ -243,7 +211,7 @@ fn an_address_has_as_many_connections_as_it_may() {
     });
     assert_eq!(Wire::connect(&node.address).outcome(SOON), Outcome::Closed);
     drop(more);
-    eventually("a place is given back", || {
+    home.within(SOON, "a place is given back", || {
         let mut wire = Wire::connect(&node.address);
         wire.outcome(Duration::from_millis(100)) == Outcome::Nothing
     });
@@ -408,11 +376,11 @@ fn retention_looks_at_size_and_age() {
             assert_eq!(wire.produce(topic, large(now_ms()), -1).error_code, 0);
         }
     }
-    eventually("the first segments go", || {
+    home.within(SOON, "the first segments go", || {
         wire.list_offset("sized", 0, -2).2 == 2
     });
     assert_eq!(wire.list_offset("kept", 0, -2).2, 0);
-    eventually("their files go too", || {
+    home.within(SOON, "their files go too", || {
         files(&home.data().join("sized-0"), ".deleted").is_empty()
     });
     drop(node);
@@ -432,7 +400,7 @@ fn retention_looks_at_size_and_age() {
     node.stop();
     let node = home.start();
     let mut wire = Wire::connect(&node.address);
-    eventually("what is old goes", || {
+    home.within(SOON, "what is old goes", || {
         wire.list_offset("aged", 0, -2).2 == 2
     });
 }
@@ -472,10 +440,10 @@ fn files_of_deleted_segments_stay_for_a_while() {
         .with("log.retention.ms", "-1");
     let node = home.start();
     let dir = |topic: &str| home.data().join(format!("{topic}-0"));
-    eventually("two segments of each are renamed", || {
+    home.within(SOON, "two segments of each are renamed", || {
         files(&dir("late"), ".log.deleted").len() == 2
     });
-    eventually("the files are removed", || {
+    home.within(SOON, "the files are removed", || {
         let (log, deleted) = (files(&dir("soon"), ".log"), files(&dir("soon"), ".deleted"));
         log.len() == 1 && deleted.is_empty()
     });
@@ -569,7 +537,7 @@ fn the_metadata_log_rolls_and_is_summed_up_by_size() {
         wire.create_topic(&format!("topic-{index}"), 1, &[]);
     }
     let dir = home.data().join("__cluster_metadata-0");
-    eventually("there are snapshots", || {
+    home.within(SOON, "there are snapshots", || {
         // The first is what the node was formatted with.
         files(&dir, ".checkpoint").iter().any(|(path, _)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -193,6 +193,19 @@ impl Home {
         said
     }
 
+    /// Tries until it holds; where it does not in time, all that the node has logged is told.
+    pub fn within(&self, time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + time;
+        while !holds() {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: not in time\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

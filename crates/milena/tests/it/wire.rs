@@ -8,12 +8,13 @@ use bytes::Bytes;
 use milena_base::Timestamp;
 use milena_net::call;
 use milena_protocol::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use milena_protocol::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use milena_protocol::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use milena_protocol::produce_request::{PartitionProduceData, TopicProduceData};
 use milena_protocol::produce_response::PartitionProduceResponse;
 use milena_protocol::{
-    ApiVersionsRequest, CreateTopicsRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
-    Records, Request, Str,
+    ApiVersionsRequest, CreateTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, Records, Request, Str,
 };
 use milena_records::{BatchBuilder, Codec, NewRecord};
 
@@ -187,6 +188,34 @@ impl Wire {
         let answer = self.call(&request, 11);
         let found = &answer.topics[0].partitions[0];
         (found.error_code, found.timestamp, found.offset)
+    }
+
+    /// Sets a config of a resource (2: topic, 4: broker, …), or takes it away; the error code and what goes with it.
+    pub fn alter_config(
+        &mut self,
+        kind: i8,
+        name: &str,
+        key: &str,
+        value: Option<&str>,
+    ) -> (i16, Option<String>) {
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: kind,
+                resource_name: Str::copy(name),
+                configs: vec![AlterableConfig {
+                    name: Str::copy(key),
+                    config_operation: i8::from(value.is_none()),
+                    value: value.map(Str::copy),
+                }],
+            }],
+            validate_only: false,
+        };
+        let answer = self.call(&request, 1);
+        let one = &answer.responses[0];
+        (
+            one.error_code,
+            one.error_message.as_ref().map(|text| text.to_string()),
+        )
     }
 
     /// The log end offset of partition 0. After a start, a partition may be without its leader for a moment, which

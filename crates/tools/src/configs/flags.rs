@@ -1,6 +1,6 @@
 //! Flags of `kafka-configs`, which of them go together, and what they name.
 
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{COMMAND_CONFIG, HELP, Options, Spec, VERSION, switch, value};
 use crate::say::{self, Stop};
 
 /// Kinds of entities, in the order in which Kafka lists them.
@@ -49,11 +49,7 @@ pub const SPEC: Spec = Spec {
             "controller to connect to",
             "Controllers to begin with, instead of brokers.",
         ),
-        value(
-            "command-config",
-            "command config property file",
-            "Properties for the client, by Kafka's names.",
-        ),
+        COMMAND_CONFIG,
         switch("alter", "Change configs."),
         switch("describe", "Show configs: those that were set dynamically."),
         switch(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use milena_client::consumer::Start;
 
 use crate::connect::{self, Properties};
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{BOOTSTRAP_SERVER, HELP, Options, Spec, VERSION, switch, value};
 use crate::say::{self, Stop, out};
 
 pub const DEFAULT_FORMATTER: &str = "org.apache.kafka.tools.consumer.DefaultMessageFormatter";
@@ -31,7 +31,7 @@ pub const SPEC: Spec = Spec {
         value("max-messages", "num_messages", "How many records to read; without it there is no end."),
         value("timeout-ms", "timeout_ms", "End when no record comes for so long."),
         switch("skip-message-on-error", "Go on after a record that can't be written."),
-        value("bootstrap-server", "server to connect to", "REQUIRED: brokers to begin with, host:port[,host:port…]."),
+        BOOTSTRAP_SERVER,
         value("key-deserializer", "deserializer for keys", "As the formatter's key.deserializer."),
         value("value-deserializer", "deserializer for values", "As the formatter's value.deserializer."),
         switch("enable-systest-events", "Say when the consumer has ended."),

@@ -1,7 +1,7 @@
 //! Flags of `kafka-console-producer`, and the properties that they make.
 
 use crate::connect::{self, Properties};
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{BOOTSTRAP_SERVER, HELP, Options, Spec, VERSION, switch, value};
 use crate::say::{self, Stop, out};
 
 pub const LINE_READER: &str = "org.apache.kafka.tools.LineMessageReader";
@@ -12,11 +12,7 @@ pub const SPEC: Spec = Spec {
         HELP,
         VERSION,
         value("topic", "topic", "REQUIRED: the topic to write to."),
-        value(
-            "bootstrap-server",
-            "server to connect to",
-            "REQUIRED: brokers to begin with, host:port[,host:port…].",
-        ),
+        BOOTSTRAP_SERVER,
         switch(
             "sync",
             "Wait for the answer to each record before the next is read.",

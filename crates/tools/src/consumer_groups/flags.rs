@@ -1,6 +1,6 @@
 //! Flags of `kafka-consumer-groups` and which of them go together.
 
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{COMMAND_CONFIG, HELP, Options, Spec, VERSION, switch, value};
 use crate::reset_offsets::STRATEGIES;
 use crate::say::{self, Stop};
 
@@ -27,7 +27,7 @@ pub const SPEC: Spec = Spec {
         switch("all-groups", "Every group."),
         switch("delete", "Delete groups that have no members."),
         value("timeout", "timeout (ms)", "How long to wait for the cluster.").or("30000"),
-        value("command-config", "command config property file", "Properties for the client, by Kafka's names."),
+        COMMAND_CONFIG,
         switch("reset-offsets", "Set the offsets of a group that has no members, by one of --to-offset, --shift-by, --to-datetime, --by-duration, --to-earliest, --to-latest, --to-current and --from-file."),
         switch("delete-offsets", "Delete offsets of a group, of the topics in --topic."),
         switch("dry-run", "With --reset-offsets: only show."),

@@ -12,7 +12,7 @@ use self::update::{Update, parse_level};
 use crate::connect;
 use crate::say::{self, out};
 use crate::storage;
-use crate::subcommands::{Arg, Command, Parsed, Refused, Tool, arg};
+use crate::subcommands::{Arg, COMMAND_CONFIG, Command, Parsed, Refused, Tool, arg, status};
 
 const METADATA: Arg = arg(
     "metadata",
@@ -43,12 +43,7 @@ pub(crate) const TOOL: Tool = Tool {
     name: "kafka-features",
     about: "Describes and changes the finalised levels of features.",
     globals: &[
-        arg(
-            "command-config",
-            'c',
-            "Properties for the client, by Kafka's names.",
-        )
-        .long_only(),
+        COMMAND_CONFIG,
         arg(
             "bootstrap-server",
             'b',
@@ -119,13 +114,7 @@ pub fn main(args: Vec<String>) -> i32 {
             return 1;
         }
     };
-    match run(&parsed) {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("{message}");
-            1
-        }
-    }
+    status(run(&parsed).map(|()| 0))
 }
 
 fn run(parsed: &Parsed) -> Result<(), String> {

@@ -13,7 +13,7 @@ use milena_protocol::{
 use self::controller::NewController;
 use crate::connect;
 use crate::say::{self, out};
-use crate::subcommands::{Arg, Command, Parsed, Refused, Tool, arg};
+use crate::subcommands::{Arg, Command, Parsed, Tool, arg};
 
 const DRY_RUN: Arg = arg("dry-run", 'n', "Only say what would be done.")
     .long_only()
@@ -67,24 +67,7 @@ pub(crate) const TOOL: Tool = Tool {
 };
 
 pub fn main(args: Vec<String>) -> i32 {
-    let parsed = match TOOL.parse(&args) {
-        Ok(parsed) => parsed,
-        Err(Refused::Help(text)) => {
-            out(text);
-            return 0;
-        }
-        Err(Refused::Wrong(text)) => {
-            eprint!("{text}");
-            return 1;
-        }
-    };
-    match run(&parsed) {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("{message}");
-            1
-        }
-    }
+    TOOL.main(&args, 0, |parsed| run(parsed).map(|()| 0))
 }
 
 fn run(parsed: &Parsed) -> Result<(), String> {

@@ -9,7 +9,7 @@ use milena_protocol::Str;
 use super::stop;
 use crate::connect::{self, Properties};
 use crate::filter::NameFilter;
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{BOOTSTRAP_SERVER, HELP, Options, Spec, VERSION, switch, value};
 use crate::say::{self, Stop, out};
 
 const DATE_FORMAT: &str = "yyyy-MM-dd HH:mm:ss:SSS";
@@ -19,11 +19,7 @@ pub const SPEC: Spec = Spec {
     flags: &[
         HELP,
         VERSION,
-        value(
-            "bootstrap-server",
-            "server to connect to",
-            "REQUIRED: brokers to begin with, host:port[,host:port…].",
-        ),
+        BOOTSTRAP_SERVER,
         value("topic", "topic", "The topic to read."),
         value(
             "include",

@@ -1,6 +1,8 @@
 //! Flags of `kafka-topics` and which of them go together.
 
-use crate::options::{HELP, Options, Spec, VERSION, switch, value};
+use crate::options::{
+    BOOTSTRAP_SERVER, COMMAND_CONFIG, HELP, Options, Spec, VERSION, switch, value,
+};
 use crate::say::{self, Stop};
 
 const ACTIONS: [&str; 5] = ["alter", "create", "describe", "list", "delete"];
@@ -16,16 +18,8 @@ pub const SPEC: Spec = Spec {
     flags: &[
         HELP,
         VERSION,
-        value(
-            "bootstrap-server",
-            "server to connect to",
-            "REQUIRED: brokers to begin with, host:port[,host:port…].",
-        ),
-        value(
-            "command-config",
-            "command config property file",
-            "Properties for the client, by Kafka's names.",
-        ),
+        BOOTSTRAP_SERVER,
+        COMMAND_CONFIG,
         switch("list", "List the names of topics."),
         switch("create", "Create a topic."),
         switch("delete", "Delete topics."),

@@ -11,7 +11,7 @@ use milena_protocol::describe_transactions_response::TransactionState;
 
 use self::ask::Abort;
 use crate::say::{self, out};
-use crate::subcommands::{Arg, Command, Parsed, Refused, Tool, arg};
+use crate::subcommands::{Arg, COMMAND_CONFIG, Command, Parsed, Tool, arg};
 use crate::{connect, pretty};
 
 const TOPIC: Arg = arg("topic", 't', "The topic.").long_only().required();
@@ -24,12 +24,7 @@ pub(crate) const TOOL: Tool = Tool {
     about: "Shows transactions and the producers that have them open, finds those that nobody ends, and aborts them.",
     globals: &[
         arg("version", 'v', "Print Milena's version and Kafka's level.").switch(),
-        arg(
-            "command-config",
-            'c',
-            "Properties for the client, by Kafka's names.",
-        )
-        .long_only(),
+        COMMAND_CONFIG,
         arg(
             "bootstrap-server",
             'b',
@@ -140,24 +135,7 @@ pub fn main(args: Vec<String>) -> i32 {
         out(format_args!("{}\n", say::version()));
         return 0;
     }
-    let parsed = match TOOL.parse(&args) {
-        Ok(parsed) => parsed,
-        Err(Refused::Help(text)) => {
-            out(text);
-            return 0;
-        }
-        Err(Refused::Wrong(text)) => {
-            eprint!("{text}");
-            return 1;
-        }
-    };
-    match run(&parsed) {
-        Ok(()) => 0,
-        Err(message) => {
-            eprintln!("{message}");
-            1
-        }
-    }
+    TOOL.main(&args, 0, |parsed| run(parsed).map(|()| 0))
 }
 
 /// A number among the flags.
